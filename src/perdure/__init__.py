@@ -1,0 +1,3 @@
+"""perdure: durable objects for reliable AI chat."""
+
+__version__ = "0.1.0"

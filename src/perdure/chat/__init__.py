@@ -1,0 +1,1 @@
+"""Chat rooms: messages, turns, recovery."""

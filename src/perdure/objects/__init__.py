@@ -1,0 +1,1 @@
+"""Durable objects: instances, gates, connections, alarms, the runtime."""

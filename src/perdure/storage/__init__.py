@@ -1,0 +1,1 @@
+"""The storage engine: one SQLite file an object, one journal that makes them all durable."""

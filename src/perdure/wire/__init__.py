@@ -1,0 +1,1 @@
+"""Wire protocols: bytes to typed values and back, pure."""
