@@ -1,1 +1,1 @@
-"""The built-in pages."""
+"""The built-in pages: pure functions that render them, and their static files."""

@@ -1,0 +1,59 @@
+"""The static files of the pages, read once and named by their content.
+
+A page asks for ``/_perdure/static/chat.js?v=<hash>``: a new release is a new address, so browsers
+may keep each file for ever and never run an old script against a new page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
+from importlib.resources import files
+
+STATIC_PATH = "/_perdure/static/"
+
+_CONTENT_TYPES = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+_NAMES = frozenset({"chat.js", "page.css", "mark.svg"})
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One static file. ``version`` is the hash of its bytes."""
+
+    name: str
+    body: bytes
+    content_type: str
+    version: str
+
+    def headers(self, requested_version: str | None) -> dict[str, str]:
+        """Kept for a year when asked for by the right version, else checked again each time."""
+        cache = "public, max-age=31536000, immutable" if requested_version == self.version else "no-cache"
+        return {
+            "content-type": self.content_type,
+            "cache-control": cache,
+            "etag": f'"{self.version}"',
+            "x-content-type-options": "nosniff",
+        }
+
+
+@cache
+def find_asset(name: str) -> Asset | None:
+    """The file of that name, or None. Only listed names are looked for, never paths."""
+    if name not in _NAMES:
+        return None
+    body = (files("perdure.web") / "static" / name).read_bytes()
+    version = blake2b(body, digest_size=8).hexdigest()
+    return Asset(name, body, _CONTENT_TYPES[name.rpartition(".")[2]], version)
+
+
+def asset_url(name: str, base_path: str = "") -> str:
+    """The address of a file that exists."""
+    asset = find_asset(name)
+    if asset is None:
+        raise ValueError(f"no static file {name!r}")
+    return f"{base_path}{STATIC_PATH}{name}?v={asset.version}"
