@@ -1,0 +1,1 @@
+"""Measurements of perdure beside a floor: `python -m benchmarks`. See README.md here."""

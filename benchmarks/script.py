@@ -1,0 +1,61 @@
+"""What the measured rooms say: both the floor and perdure speak from here, and the clients check it.
+
+A chunk is 24 bytes of ASCII, so that joined or cut chunks can be told apart again:
+
+    0        8 9            23 24
+    +--------+-+--------------+-+
+    | number | | created, us  |;|      number: 8 digits, counts from 0 within one answer
+    +--------+-+--------------+-+      created: 14 digits of the machine's monotonic clock
+
+A user's message is the command: ``pace 50 for 10`` (chunks a second, seconds), ``flat 2000``
+(chunks, as fast as they go), ``first 20`` (think for so many ms, then say one chunk whose number is
+the time really thought, in us). Anything else is not answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from time import monotonic
+
+CHUNK_BYTES = 24
+
+
+def chunk(number: int) -> str:
+    """A chunk that is created now."""
+    return f"{number:08d} {int(monotonic() * 1e6):014d};"
+
+
+def parse_chunk(text: str) -> tuple[int, float]:
+    """A chunk's number and its time of creation in seconds; ValueError when it is no chunk."""
+    if len(text) != CHUNK_BYTES or text[8] != " " or text[23] != ";":
+        raise ValueError(f"not a chunk: {text!r}")
+    return int(text[:8]), int(text[9:23]) / 1e6
+
+
+def is_command(text: str) -> bool:
+    """Whether a room answers this message."""
+    return text.startswith(("pace ", "flat ", "first "))
+
+
+async def speak(command: str) -> AsyncIterator[str]:
+    """The answer to a command, chunk by chunk."""
+    match command.split():
+        case ["pace", rate, "for", seconds]:
+            started = monotonic()
+            for number in range(int(rate) * int(seconds)):
+                # Against the start, not the last chunk: a late wake-up does not slow the pace.
+                wait_s = started + number / int(rate) - monotonic()
+                if wait_s > 0:
+                    await asyncio.sleep(wait_s)
+                yield chunk(number)
+        case ["flat", count]:
+            for number in range(int(count)):
+                yield chunk(number)
+                await asyncio.sleep(0)  # a model reads a socket: it gives way between chunks
+        case ["first", think_ms]:
+            started = monotonic()
+            await asyncio.sleep(int(think_ms) / 1000)
+            yield chunk(int((monotonic() - started) * 1e6))
+        case _:
+            raise ValueError(f"not a command: {command!r}")

@@ -1,0 +1,47 @@
+"""perdure as it is measured: one room class, whose model is the script.
+
+python -m benchmarks.server --port 8000 --data DIR [--room scripted|silent|sleepy]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import AsyncIterator
+from typing import Any
+
+from perdure import App, ChatRoom
+
+from .script import is_command, speak
+from .serve import serve
+
+
+class ScriptedRoom(ChatRoom):
+    """Answers commands (see script.py), and nothing else."""
+
+    async def respond(self, turn: Any) -> AsyncIterator[str]:
+        if is_command(turn.text):
+            async for piece in speak(turn.text):
+                yield piece
+
+
+class SilentRoom(ChatRoom):
+    """Has no model: a message is stored and shown to everyone, and that is all."""
+
+    model = None
+
+
+class SleepyRoom(SilentRoom):
+    """Hibernates soon."""
+
+    hibernate_after_ms = 1_000
+
+
+ROOMS = {"scripted": ScriptedRoom, "silent": SilentRoom, "sleepy": SleepyRoom}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--room", choices=ROOMS, default="scripted")
+    options = parser.parse_args()
+    serve(App([ROOMS[options.room]], data=options.data), options.port)
