@@ -1,0 +1,442 @@
+"""The data folder: the journal, the objects' files, and what moves between them.
+
+::
+
+    data/
+      perdure.json                  {"format": 1, "shards": 256}
+      lock                          held by the process that has the folder open
+      journal.sqlite                see journal.py
+      templates/<digest>.sqlite     see template.py
+      objects/<Class>/<slug>-<hash>.sqlite
+
+The life of a commit: the object's file takes it (unsynced), its frames and appends become a
+journal record, the journal's writer makes a batch of records durable with one sync, and
+later a checkpoint brings the object's file itself up to date on the disk, after which the
+record is dead. At any moment the durable state of an object is its file as of its last
+synced checkpoint, overwritten by the page images of its live records, in order, plus the
+stream entries of its live records that the rows lack.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from ..errors import CorruptionError, DataFolderLocked, FormatError, StorageError
+from ..values import SHARD_COUNT, ObjectId, shard_of
+from .database import Database
+from .files import Files
+from .index import NodeIndex
+from .journal import IndexChange, JournalEntry, JournalListener, SqliteJournal
+from .object_storage import Storage
+from .record import HEAD, Append, create_section, decode_record
+from .redo import Redo, recover
+from .template import Template, build_template
+
+FORMAT = 1
+"""The data folder's format. `MIGRATIONS` has a step from each older one."""
+
+MIGRATIONS: dict[int, Callable[[Path], None]] = {}
+"""From format N to N + 1: called with the locked data folder, before anything is opened."""
+
+JOURNAL_BYTES_MAX = 256 * 1024 * 1024
+"""Live bytes of the journal past which checkpoints are made until it is half of that; bounds recovery."""
+
+OBJECT_LOG_FRAMES_MAX = 1_024
+"""Frames (4 MiB) of one object's write-ahead log past which the object is checkpointed."""
+
+
+class FolderFormat(msgspec.Struct):
+    """``perdure.json``."""
+
+    format: int
+    shards: int
+
+
+class OpenObject:
+    """An object whose file is open: its storage and where it stands in the journal."""
+
+    __slots__ = (
+        "first_commit",
+        "incarnation",
+        "key",
+        "last_page_sequence",
+        "last_sequence",
+        "new_template",
+        "object_id",
+        "path",
+        "registered",
+        "shard",
+        "storage",
+    )
+
+    def __init__(
+        self, object_id: ObjectId, shard: int, path: Path, incarnation: int, new_template: bytes | None
+    ) -> None:
+        self.object_id = object_id
+        self.key = object_id.key
+        self.shard = shard
+        self.path = path
+        self.incarnation = incarnation
+        self.new_template = new_template
+        self.registered = new_template is None
+        self.first_commit = True
+        self.last_sequence = 0
+        self.last_page_sequence = 0
+        self.storage: Storage
+
+    @property
+    def has_tail(self) -> bool:
+        """Whether streams have entries that are only in the journal and in memory."""
+        return self.storage.stream_table.has_tail
+
+
+class Checkpoint:
+    """A checkpoint under way: pages are in the object's file, `run` syncs it (from a thread)."""
+
+    def __init__(self, key: str, path: Path, files: Files) -> None:
+        self.key = key
+        self._path = path
+        self._files = files
+
+    def run(self) -> None:
+        """Make the object's file durable. Blocks."""
+        try:
+            self._files.sync(self._path)
+            self._files.sync_folder(self._path.parent)
+        except OSError as error:
+            raise StorageError(f"{self._path}: the disk refused a sync ({error})") from error
+
+
+class ObjectOwner(Protocol):
+    """Who runs an open object: told when its turn became dirty or its storage broke."""
+
+    def on_dirty(self) -> None: ...
+
+    def on_broken(self, error: StorageError) -> None: ...
+
+    async def sync(self) -> None: ...
+
+
+class Store:
+    """One data folder, open. All methods are for one thread, but `Checkpoint.run`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        listener: JournalListener,
+        *,
+        notify: Callable[[Callable[[], None]], object],
+        files: Files | None = None,
+        threaded: bool = True,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        journal_bytes_max: int = JOURNAL_BYTES_MAX,
+        on_recovery: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        self.folder = folder
+        self.files = files or Files()
+        self.journal_bytes_max = journal_bytes_max
+        self._clock_ms = clock_ms
+        self._templates: dict[tuple[str, ...], Template] = {}
+        self._incarnations = itertools.count(1)
+        self._first_live: dict[str, int] = {}
+        self._next_live: dict[str, int | None] = {}
+        self._to_redo: dict[str, int] = {}
+        self.files.make_folder(folder)
+        self._lock = _lock(folder)
+        try:
+            self.shards = self._check_format()
+            self.files.make_folder(folder / "templates")
+            self.journal = SqliteJournal(
+                folder / "journal.sqlite",
+                listener,
+                notify=notify,
+                vfs=self.files.vfs,
+                clock_ms=clock_ms,
+            )
+            self.index = NodeIndex(folder / "journal.sqlite", self.files.vfs)
+            self.files.sync_folder(folder)
+            self.recovered = recover(self, on_recovery)
+            self._threaded = threaded
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _check_format(self) -> int:
+        path = self.folder / "perdure.json"
+        try:
+            found = msgspec.json.decode(self.files.read(path), type=FolderFormat)
+        except FileNotFoundError:
+            if (self.folder / "journal.sqlite").exists():
+                raise CorruptionError("the folder has a journal but no perdure.json", str(path)) from None
+            self.files.write_new(path, msgspec.json.encode(FolderFormat(FORMAT, SHARD_COUNT)))
+            self.files.sync(path)
+            self.files.sync_folder(self.folder)
+            return SHARD_COUNT
+        except msgspec.MsgspecError as error:
+            raise CorruptionError(str(error), str(path)) from error
+        if found.format > FORMAT:
+            raise FormatError(
+                f"{self.folder} has format {found.format}; this perdure knows {FORMAT}. Install a newer one."
+            )
+        while found.format < FORMAT:
+            MIGRATIONS[found.format](self.folder)
+            found.format += 1
+            self.files.write_new(path, msgspec.json.encode(found))
+            self.files.sync(path)
+        return found.shards
+
+    def start(self) -> None:
+        """Start the journal's writer (unless the store was made with ``threaded=False``)."""
+        if self._threaded:
+            self.journal.start()
+
+    # --- objects
+
+    def path_of(self, object_id: ObjectId) -> Path:
+        """Where the object's file is. The hash tells names apart that look alike to some file system."""
+        slug = re.sub(r"[^a-z0-9]+", "-", object_id.name.lower())[:40].strip("-")
+        digest = blake2b(object_id.key.encode(), digest_size=8).hexdigest()
+        return self.folder / "objects" / object_id.class_name / f"{slug or 'object'}-{digest}.sqlite"
+
+    def template(self, migrations: tuple[str, ...]) -> Template:
+        """The template of a class with these migrations; kept (durably) in the data folder."""
+        template = self._templates.get(migrations)
+        if template is None:
+            template = self._templates[migrations] = build_template(migrations)
+            path = self.template_path(template.digest)
+            if not path.exists() or self.files.read(path) != template.data:
+                self.files.write_new(path, template.data)
+                self.files.sync(path)
+                self.files.sync_folder(path.parent)
+        return template
+
+    def template_path(self, digest: bytes) -> Path:
+        return self.folder / "templates" / f"{digest.hex()}.sqlite"
+
+    def prepare_class(self, class_name: str, migrations: tuple[str, ...]) -> None:
+        """Make the folder and the template of a class, durably; once before its objects are opened."""
+        folder = self.folder / "objects" / class_name
+        if not folder.exists():
+            self.files.make_folder(folder)
+            self.files.sync_folder(folder.parent)
+            self.files.sync_folder(self.folder)
+        self.template(migrations)
+
+    def may_open(self, key: str) -> bool:
+        """Whether `open` may be called: not while commits of a discarded instance are under way."""
+        return self._to_redo.get(key, 0) <= self.journal.durable_sequence
+
+    def open(self, object_id: ObjectId, owner: ObjectOwner, migrations: tuple[str, ...] | None = None) -> OpenObject:
+        """Open the object's file, making it when the object is new (nothing is saved by that).
+
+        ``migrations`` None leaves the schema as it is.
+
+        Raises:
+            CorruptionError: the object exists but its file is gone or is not one of ours.
+            StorageError: the disk failed.
+        """
+        key, path = object_id.key, self.path_of(object_id)
+        appends: list[Append] = []
+        if key in self._to_redo:
+            appends = self._redo(key, path)
+        new_template: bytes | None = None
+        if key not in self._first_live and not self.index.exists(object_id):
+            template = self.template(migrations or ())
+            self.files.write_new(path, template.data)
+            new_template = template.digest
+        elif not path.exists():
+            raise CorruptionError(f"the file of {key} is gone", str(path))
+        database = Database(path, self.files)
+        opened = OpenObject(object_id, shard_of(key, self.shards), path, next(self._incarnations), new_template)
+        opened.storage = Storage(
+            database,
+            on_dirty=owner.on_dirty,
+            on_broken=owner.on_broken,
+            sync_all=owner.sync,
+            migrations=migrations or (),
+        )
+        try:
+            for append in appends:
+                opened.storage.stream_table.restore(append)
+            if new_template is None and migrations is not None and database.migrate(migrations):
+                opened.storage.mark_dirty()
+        except BaseException:
+            database.close()
+            raise
+        return opened
+
+    def _redo(self, key: str, path: Path) -> list[Append]:
+        """Rebuild a discarded object's file from its durable records; return the entries to restore."""
+        redo = Redo()
+        first = self._first_live.get(key)
+        if first is not None:
+            for entry in self.journal.replay(first - 1, key):
+                redo.add(decode_record(entry.record, f"{key}, record {entry.sequence}"))
+        redo.apply(path, self.files, self.read_template)
+        if redo.empty:
+            self._first_live.pop(key, None)
+        del self._to_redo[key]
+        return redo.appends
+
+    def read_template(self, digest: bytes) -> bytes:
+        """The bytes of a template by its digest. Raises CorruptionError when it is gone."""
+        path = self.template_path(digest)
+        try:
+            return self.files.read(path)
+        except FileNotFoundError:
+            raise CorruptionError("the template that an object begins with is gone", str(path)) from None
+
+    def commit(self, opened: OpenObject) -> int:
+        """Commit the turn; return the journal's sequence number that it is durable with.
+
+        Raises:
+            StorageError: nothing of the turn is kept; the object must be discarded.
+        """
+        sections, index, pages = opened.storage.commit_turn()
+        if not sections and index is None:
+            return opened.last_sequence
+        if opened.new_template is not None:
+            sections.insert(0, create_section(opened.new_template))
+        if not opened.registered:
+            index = (index or IndexChange())._replace(created=True)
+        elif opened.first_commit:
+            index = (index or IndexChange())._replace(active=True)
+        sequence = self.journal.append(
+            opened.key,
+            opened.shard,
+            self.journal.epoch,
+            b"".join((HEAD, *sections)),
+            index,
+            opened.incarnation,
+        )
+        opened.registered = not (index is not None and index.forget)
+        opened.first_commit = False
+        opened.new_template = None
+        opened.last_sequence = sequence
+        if pages:
+            opened.last_page_sequence = sequence
+        self._first_live.setdefault(opened.key, sequence)
+        if self._next_live.get(opened.key, 0) is None:
+            self._next_live[opened.key] = sequence
+        return sequence
+
+    # --- checkpoints
+
+    def has_live_records(self, opened: OpenObject) -> bool:
+        """Whether the journal still holds anything of the object."""
+        return opened.key in self._first_live
+
+    def checkpointing(self, key: str) -> bool:
+        """Whether a checkpoint of the object is under way."""
+        return key in self._next_live
+
+    def materialise(self, opened: OpenObject) -> int:
+        """First step of a checkpoint: put the streams' tails into rows and commit; return the sequence number.
+
+        Everything committed from now on outlives the checkpoint. Only one checkpoint of an object at a time.
+        """
+        assert opened.key not in self._next_live
+        opened.storage.materialise_tails()
+        sequence = self.commit(opened)
+        self._next_live[opened.key] = None
+        return sequence
+
+    def begin_checkpoint(self, opened: OpenObject) -> Checkpoint | None:
+        """Second step, once the materialised commit is durable: move pages into the file.
+
+        None when it cannot be done now (a page is not durable yet, or a reader from outside is in the
+        way); the checkpoint is then off and may be begun again later.
+        """
+        database = opened.storage.database
+        if (
+            database.in_transaction
+            or opened.last_page_sequence > self.journal.durable_sequence
+            or not database.checkpoint()
+        ):
+            self.abandon_checkpoint(opened.key)
+            return None
+        return Checkpoint(opened.key, opened.path, self.files)
+
+    def finish_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Last step, after `Checkpoint.run`: the records before the first step are dead."""
+        following = self._next_live.pop(checkpoint.key)
+        if following is None:
+            self._first_live.pop(checkpoint.key, None)
+        else:
+            self._first_live[checkpoint.key] = following
+        self.trim()
+
+    def abandon_checkpoint(self, key: str) -> None:
+        """The checkpoint is off: the object's records stay alive."""
+        self._next_live.pop(key, None)
+
+    def mark_live(self, key: str, sequence: int) -> None:
+        """The journal holds a live record of the object (recovery)."""
+        self._first_live.setdefault(key, sequence)
+
+    def forget_live(self, key: str) -> None:
+        """Every record of the object is in its file, durably (recovery)."""
+        self._first_live.pop(key, None)
+
+    def trim(self) -> None:
+        """Let the journal delete what is dead at its front."""
+        oldest = min(self._first_live.values(), default=self.journal.durable_sequence + 1)
+        self.journal.trim(oldest - 1)
+
+    def oldest_live(self, count: int) -> list[str]:
+        """Keys of the objects that hold the journal's front, oldest first."""
+        return sorted(self._first_live, key=self._first_live.__getitem__)[:count]
+
+    def close_object(self, opened: OpenObject) -> None:
+        """Close the file. If the object never saved anything, its file goes, too."""
+        opened.storage.database.close()
+        if opened.new_template is not None:
+            self.files.remove(opened.path)
+
+    def discard(self, opened: OpenObject) -> None:
+        """Close after a failure: what is durable will be rebuilt from the journal at the next `open`."""
+        self.close_object(opened)
+        self._to_redo[opened.key] = opened.last_sequence
+
+    def on_failed(self, entries: Sequence[JournalEntry]) -> None:
+        """These entries will never be durable: a discarded instance need not wait for them."""
+        for entry in entries:
+            if entry.object_key in self._to_redo:
+                self._to_redo[entry.object_key] = 0
+
+    def close(self) -> None:
+        """Finish what was committed and let go of the folder. Open objects must be closed before."""
+        self.journal.close()
+        self.index.close()
+        os.close(self._lock)
+
+
+def _lock(folder: Path) -> int:
+    """Lock the data folder for this process.
+
+    Raises:
+        DataFolderLocked: another process has it.
+    """
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise DataFolderLocked(
+            f"the data folder {folder} is in use by process {holder or 'unknown'}; "
+            f"stop it, or choose another folder with --data"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
