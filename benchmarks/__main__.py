@@ -49,9 +49,7 @@ def main() -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="Measure perdure beside a floor."
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure perdure beside a floor.")
     parser.add_argument("cases", nargs="*", metavar="case", help=f"all, or some of {', '.join(CASES)}")
     parser.add_argument("--json", action="store_true", help="print every run's figures as JSON")
     parser.add_argument("--seconds", type=float, default=10, help="length of one run where it has one (10)")

@@ -77,9 +77,7 @@ class Server:
     def start(self) -> float:
         """Start the process; returns the seconds until ``/healthz`` says 200."""
         started = monotonic()
-        self.process = subprocess.Popen(
-            self.command, preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE})
-        )
+        self.process = subprocess.Popen(self.command, preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}))
         while monotonic() - started < START_SECONDS_MAX:
             if self.process.poll() is not None:
                 raise RuntimeError(f"the server ended with {self.process.returncode}: {self.command}")
@@ -116,7 +114,11 @@ class Server:
 
     def metric(self, name_part: str) -> float | None:
         """The first Prometheus sample with this in its name, where the server has any."""
-        found = re.search(rf"^\w*{name_part}\w*(?:{{.*}})? (\S+)$", self.get("/metrics"), re.MULTILINE)
+        try:
+            samples = self.get("/metrics")
+        except urllib.error.URLError:
+            return None
+        found = re.search(rf"^\w*{name_part}\w*(?:{{.*}})? (\S+)$", samples, re.MULTILINE)
         return float(found[1]) if found else None
 
     def cpu_seconds(self) -> float:

@@ -109,11 +109,12 @@ async def connect(port: int, room: str, query: str = "delta=1") -> tuple[Client,
 
 
 async def close(clients: Iterable[Client]) -> None:
-    """Leave, and wait until the server has seen it."""
+    """Leave all rooms."""
     clients = list(clients)
     for client in clients:
         client.waiter = None
         client.transport.send_close(picows.WSCloseCode.OK)
+        client.transport.disconnect()
     await asyncio.wait_for(asyncio.gather(*(c.transport.wait_disconnected() for c in clients)), 30)
 
 
