@@ -18,7 +18,7 @@ _CONTENT_TYPES = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-_NAMES = frozenset({"chat.js", "page.css", "mark.svg"})
+_NAMES = frozenset({"chat.js", "markdown.js", "page.css", "mark.svg"})
 
 
 @dataclass(frozen=True, slots=True)
