@@ -61,7 +61,7 @@ def journal_mib(server: Server) -> float:
         return 0
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
-        return float(connection.execute("SELECT sum(length(record)) FROM journal").fetchone()[0]) / 2**20
+        return float(connection.execute("SELECT total(length(record)) FROM journal").fetchone()[0]) / 2**20
     finally:
         connection.close()
 
