@@ -49,3 +49,22 @@ def encode_json(value: object) -> bytes:
         return _ENCODER.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise LocalProtocolError(f"this cannot be sent as JSON: {error}") from error
+
+
+def has_prototype_key(value: object) -> bool:
+    """Whether an object in ``value`` has a key that JavaScript clients refuse: ``__proto__``, or a
+    ``constructor`` with a ``prototype``. One such key ends a client's whole stream.
+    """
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            if "__proto__" in item:
+                return True
+            constructor = item.get("constructor")
+            if isinstance(constructor, dict) and "prototype" in constructor:
+                return True
+            waiting.extend(item.values())
+        elif isinstance(item, list | tuple):
+            waiting.extend(item)
+    return False

@@ -35,9 +35,7 @@ class ChatMessage(msgspec.Struct, omit_defaults=True):
     def text(self) -> str:
         """The text parts, joined with nothing between them."""
         return "".join(
-            part["text"]
-            for part in self.parts
-            if part.get("type") == "text" and isinstance(part.get("text"), str)
+            part["text"] for part in self.parts if part.get("type") == "text" and isinstance(part.get("text"), str)
         )
 
     @property

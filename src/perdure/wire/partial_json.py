@@ -20,6 +20,8 @@ from typing import Any
 
 import msgspec
 
+from .json_text import has_prototype_key
+
 
 class _State(Enum):
     ROOT = auto()
@@ -70,14 +72,13 @@ _STRING_BREAK = re.compile(r'["\\]')
 
 def parse_partial_json(text: str) -> Any:
     """The value of a JSON text that may be cut; `msgspec.UNSET` where nothing can be said yet."""
-    try:
-        return msgspec.json.decode(text)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return msgspec.json.decode(_Completion(text).result())
-    except (ValueError, RecursionError):
-        return msgspec.UNSET
+    for attempt in (lambda: text, lambda: _Completion(text).result()):
+        try:
+            value = msgspec.json.decode(attempt())
+        except (ValueError, RecursionError):
+            continue
+        return msgspec.UNSET if has_prototype_key(value) else value
+    return msgspec.UNSET
 
 
 class _Completion:

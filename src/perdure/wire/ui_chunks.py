@@ -2,8 +2,8 @@
 
 Every chunk is a JSON object with a ``type``. The fields below are those of `ai` 6.0.0, and of
 every release since: 6.0.0 refuses unknown fields, and all releases refuse unknown types and
-``null`` in an optional field. So absent fields are left out, and `decode_chunk` is as strict
-as the strictest client: what it lets through, every client can read.
+``null`` in an optional field and a ``__proto__`` key anywhere. So absent fields are left out, and
+`decode_chunk` is as strict as the strictest client: what it lets through, every client can read.
 
 Field names are camelCase on the wire. `finish`, `abort` and `error` are `TERMINAL`: exactly one
 of them ends a stream, and an end without one means that the stream was cut.
@@ -11,12 +11,13 @@ of them ends a stream, and an end without one means that the stream was cut.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 
 from ..errors import LocalProtocolError, RemoteProtocolError
-from .json_text import decode_json
+from .json_text import decode_json, has_prototype_key
 
 ProviderMetadata: TypeAlias = dict[str, dict[str, Any]]
 """Provider name -> what that provider wants back with the next request."""
@@ -258,6 +259,11 @@ _DATA_DECODER = msgspec.json.Decoder(Data)
 _ANY_JSON_FIELDS = frozenset({"input", "output", "data"})
 """The fields whose value may be ``null``: they carry the application's own JSON."""
 
+_SUSPECT = re.compile(rb"null|__proto__|constructor|\\u00")
+"""What is worth a second look; an escape may hide the letters of a key."""
+
+_PROTOTYPE_KEY = "has a `__proto__` or `constructor.prototype` key, which every client refuses"
+
 
 def chunk_type(chunk: Chunk) -> str:
     """The chunk's ``type`` on the wire: ``text-delta``."""
@@ -272,12 +278,16 @@ def encode_chunk(chunk: Chunk) -> bytes:
     """The chunk as one line of compact JSON.
 
     Raises:
-        LocalProtocolError: it holds something that has no JSON, such as half a surrogate pair.
+        LocalProtocolError: it holds something that has no JSON, such as half a surrogate pair, or
+            a key that ends the stream of every JavaScript client.
     """
     try:
-        return _ENCODER.encode(chunk)
+        data = _ENCODER.encode(chunk)
     except (TypeError, ValueError, RecursionError) as error:
         raise LocalProtocolError(f"a {chunk_type(chunk)} chunk cannot be sent as JSON: {error}") from error
+    if (b"__proto__" in data or b"constructor" in data) and has_prototype_key(msgspec.json.decode(data)):
+        raise LocalProtocolError(f"a {chunk_type(chunk)} chunk {_PROTOTYPE_KEY}")
+    return data
 
 
 def text_delta_bytes(id: str, delta: str) -> bytes:
@@ -296,15 +306,16 @@ def decode_chunk(data: bytes | str) -> Chunk:
 
     Raises:
         RemoteProtocolError: an unknown type or field, a missing or wrongly typed field, a ``null``
-            in an optional field, no JSON.
+            in an optional field, a ``__proto__`` key, no JSON.
     """
     try:
         chunk: Chunk = _TAGGED_DECODER.decode(data)
     except (ValueError, RecursionError):
         # Rare: a data chunk, whose type the union cannot know, or a bad one. Both can be slow.
         chunk = _decode_unusual(data)
-    if (b"null" in data) if isinstance(data, bytes) else ("null" in data):
-        _refuse_null(data)
+    raw = data.encode() if isinstance(data, str) else data
+    if _SUSPECT.search(raw):
+        _look_closely(raw)
     return chunk
 
 
@@ -322,11 +333,14 @@ def _decode_unusual(data: bytes | str) -> Chunk:
     return decode_json(data, f"the {kind} chunk", _TAGGED_DECODER)
 
 
-def _refuse_null(data: bytes | str) -> None:
-    """Clients refuse ``null`` where a field may be absent; msgspec reads it as the default."""
-    for name, value in msgspec.json.decode(data).items():
+def _look_closely(data: bytes) -> None:
+    """What clients refuse and msgspec does not: it reads ``null`` as a field's default."""
+    fields = msgspec.json.decode(data)
+    for name, value in fields.items():
         if value is None and name not in _ANY_JSON_FIELDS:
             raise RemoteProtocolError(f"`{name}` of a chunk is null; an absent field must be left out")
+    if has_prototype_key(fields):
+        raise RemoteProtocolError(f"a {fields['type'][:80]} chunk {_PROTOTYPE_KEY}")
 
 
 _KNOWN_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(_Tagged))
