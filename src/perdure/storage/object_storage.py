@@ -169,8 +169,12 @@ class Storage:
 
     # --- the alarm
 
-    def set_alarm(self, at_ms: int | None) -> None:
-        """Set (or with None delete) the object's alarm, Unix milliseconds."""
+    def set_alarm(self, at_ms: int | None, *, held: bool = False) -> None:
+        """Set (or with None delete) the object's alarm, Unix milliseconds.
+
+        ``held``: the object has work under way. The node index then says 0 (at once), so that
+        a restart wakes the object whatever its alarm says.
+        """
         with self._guard():
             self._write()
             self.database.begin()
@@ -178,7 +182,7 @@ class Storage:
                 self.database.execute("DELETE FROM _perdure_meta WHERE key = 'alarm_ms'")
             else:
                 self.database.execute("INSERT OR REPLACE INTO _perdure_meta VALUES('alarm_ms', ?)", (at_ms,))
-            self._alarm_change = at_ms
+            self._alarm_change = 0 if held else at_ms
 
     def get_alarm(self) -> int | None:
         """When the alarm is due, Unix milliseconds; None when there is none."""

@@ -1,0 +1,43 @@
+"""The limits of the object runtime: each with its unit and its default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one process. Past one, the caller gets a named error and nobody else notices."""
+
+    inbox_events_max: int = 1_000
+    """Events of one object that wait or run; the next caller gets `Overloaded`."""
+
+    message_bytes_max: int = 1024 * 1024
+    """Largest message from a client, in bytes."""
+
+    connection_buffer_bytes_max: int = 4 * 1024 * 1024
+    """Bytes that wait for one slow client; past it the connection is closed (it resumes by offset)."""
+
+    connections_per_object_max: int = 10_000
+    """Live connections of one object."""
+
+    attachment_bytes_max: int = 16 * 1024
+    """Size of a connection's attachment, as JSON."""
+
+    awake_objects_max: int = 4_000
+    """Instances in memory; past it the longest idle ones hibernate at once."""
+
+    hibernate_after_ms: int = 10_000
+    """Idle time after which an instance hibernates."""
+
+    block_concurrency_ms_max: int = 30_000
+    """Longest `block_concurrency` section; past it the instance is discarded."""
+
+    alarm_ms_max: int = 15 * 60 * 1000
+    """Longest run of an alarm's handler."""
+
+    loop_block_ms_max: int = 1_000
+    """A handler that blocks the loop this long is reported with its stack."""
+
+    drain_ms_max: int = 5_000
+    """Time that running work gets at a shutdown before it is parked."""

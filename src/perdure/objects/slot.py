@@ -1,0 +1,201 @@
+"""A slot: what the runtime keeps for one object, awake or not.
+
+The slot outlives instances. It holds the object's connections and the events that wait
+while an instance starts, is blocked, or was just discarded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from ..errors import LimitExceeded, ObjectReset, Overloaded, PerdureError
+from ..values import ObjectId
+from .connections import Connection, ConnectionSet
+from .instance import Instance, _Resolve
+from .object import DurableObject
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+log = structlog.get_logger("perdure.objects")
+
+Event = Callable[[Instance], Coroutine[Any, Any, None]]
+"""Something to do in the object, once there is an instance."""
+
+
+class Slot:
+    """One object's place in the runtime."""
+
+    __slots__ = (
+        "_running",
+        "_waiting",
+        "blocked",
+        "closing",
+        "connections",
+        "instance",
+        "object_class",
+        "object_id",
+        "runtime",
+        "starting",
+    )
+
+    def __init__(self, runtime: Runtime, object_id: ObjectId, object_class: type[DurableObject]) -> None:
+        self.runtime = runtime
+        self.object_id = object_id
+        self.object_class = object_class
+        self.connections = ConnectionSet()
+        self.instance: Instance | None = None
+        self.starting: asyncio.Task[None] | None = None
+        self.closing = False
+        self.blocked = 0
+        self._waiting: deque[tuple[Event, str, Callable[[Exception], None]]] = deque()
+        self._running = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether the runtime may forget the slot."""
+        return (
+            self.instance is None
+            and not len(self.connections)
+            and not self._waiting
+            and self.starting is None
+            and not self.closing
+        )
+
+    # --- events
+
+    def deliver(self, event: Event, name: str, fail: Callable[[Exception], None]) -> None:
+        """Run the event in the object, in order of arrival; ``fail`` is told when it cannot be run.
+
+        Raises:
+            Overloaded: too many events of this object wait or run.
+        """
+        limit = self.runtime.limits.inbox_events_max
+        if self._running + len(self._waiting) >= limit:
+            raise Overloaded(
+                f"{self.object_id.key} has {limit:,} events waiting (inbox_events_max); try again in a moment"
+            )
+        instance = self.instance
+        if instance is not None and self.starting is None and not self.blocked and not self._waiting:
+            self._start_event(instance, event, name)
+            return
+        self._waiting.append((event, name, fail))
+        if instance is None and self.starting is None:
+            self.starting = self.runtime.loop.create_task(self._activate(), name=f"{self.object_id.key}:start")
+
+    def deliver_waiting(self) -> None:
+        """Start the events that waited."""
+        while self._waiting and self.instance is not None and self.starting is None and not self.blocked:
+            event, name, _ = self._waiting.popleft()
+            self._start_event(self.instance, event, name)
+
+    def _start_event(self, instance: Instance, event: Event, name: str) -> None:
+        self._running += 1
+        task = instance.spawn(event(instance), name)
+        task.add_done_callback(self._on_event_done)
+
+    def _on_event_done(self, _task: asyncio.Task[Any]) -> None:
+        self._running -= 1
+
+    async def _activate(self) -> None:
+        error: Exception
+        try:
+            await self.runtime.room_for_instance(self)
+            instance = Instance(self, self.runtime, self.object_class)
+            self.instance = instance
+            self.runtime.metrics.objects_awake.inc()
+            for connection in self.connections.tagged():
+                connection.bind(self._gate_send(instance))
+            await instance.object.on_start()
+            self.starting = None
+            if instance.gate.broken:
+                raise ObjectReset(f"{self.object_id.key} was reset while it started")
+            self.runtime.schedule_hibernation()
+            self.deliver_waiting()
+            return
+        except Exception as caught:
+            error = caught
+        self.starting = None
+        if not isinstance(error, ObjectReset):
+            log.error("object failed to start", object=self.object_id.key, exc_info=error)
+        if self.instance is not None:
+            self.discard_instance(self.instance, error)
+        waiting, self._waiting = self._waiting, deque()
+        for _, _, fail in waiting:
+            fail(error if isinstance(error, PerdureError) else ObjectReset(f"{self.object_id.key}: {error}"))
+        self.runtime.forget_if_empty(self)
+
+    # --- connections
+
+    def add_connection(self, connection: Connection) -> None:
+        """Take a connection in.
+
+        Raises:
+            Overloaded: ``connections_per_object_max``.
+        """
+        limit = self.runtime.limits.connections_per_object_max
+        if len(self.connections) >= limit:
+            raise Overloaded(f"{self.object_id.key} has {limit:,} connections (connections_per_object_max)")
+        self.connections.add(connection)
+        if self.instance is not None:
+            connection.bind(self._gate_send(self.instance))
+
+    def remove_connection(self, connection: Connection) -> None:
+        connection.closed = True
+        connection.bind(None)
+        self.connections.remove(connection)
+
+    def _gate_send(self, instance: Instance) -> Callable[..., None]:
+        gate, storage = instance.gate, instance.storage
+
+        def send(effect: Callable[..., object], *arguments: Any) -> None:
+            gate.submit(storage.dirty, effect, *arguments)
+
+        return send
+
+    # --- ends of an instance
+
+    def discard_instance(self, instance: Instance, cause: BaseException) -> None:
+        """Throw the instance away: nothing that waited at its gate happens, its callers get an error."""
+        if instance.gate.broken:
+            return
+        lost = instance.gate.discard()
+        key = self.object_id.key
+        log.error("object reset", object=key, cause=str(cause) or type(cause).__name__)
+        self.runtime.metrics.resets.inc()
+        error = cause if isinstance(cause, PerdureError) else ObjectReset(f"{key} was reset: {cause}")
+        for effect, _ in lost:
+            if isinstance(effect, _Resolve):
+                effect.fail(error)
+        instance.streams.fail(ObjectReset(f"{key} was reset; read on from the same offset"))
+        for task in instance.tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+        self._drop_instance(instance)
+        self.runtime.store.discard(instance.opened)
+        for connection in self.connections.tagged():
+            connection.transport.close(1012, "the room was reset; reconnect and resume")
+        self.runtime.after_discard(self)
+
+    def let_go(self, instance: Instance) -> None:
+        """The instance hibernates: connections stay, its file is closed by the caller."""
+        instance.gate.broken = True
+        self._drop_instance(instance)
+
+    def _drop_instance(self, instance: Instance) -> None:
+        if self.instance is instance:
+            self.instance = None
+            self.blocked = 0
+            self.runtime.metrics.objects_awake.dec()
+            for connection in self.connections.tagged():
+                connection.bind(None)
+
+    def check_message(self, size: int) -> None:
+        """Raises LimitExceeded for a client's message that is too large."""
+        if size > self.runtime.limits.message_bytes_max:
+            raise LimitExceeded("message_bytes_max", size, self.runtime.limits.message_bytes_max)
