@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from tests.requirements import need
+from tests.wire.chunk_sequences import MESSAGE_ID, chunk_sequences
 
 from perdure.wire.fold import MessageFold, fold
 from perdure.wire.messages import encode_message
@@ -27,8 +29,6 @@ from perdure.wire.ui_chunks import (
     ToolOutputAvailable,
     encode_chunk,
 )
-from tests.requirements import need
-from tests.wire.chunk_sequences import MESSAGE_ID, chunk_sequences
 
 NPM = Path(__file__).parent.parent / "npm"
 

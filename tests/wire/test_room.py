@@ -97,7 +97,7 @@ def test_the_clients_frames_are_these_commands(data: bytes | str, command: RoomC
         ("hello", "the frame is not valid JSON: JSON is malformed: invalid character (byte 0)"),
         ("", "the frame is not valid JSON: Input data was truncated"),
         (b'{"type":"message","content":"\xff"}', "the frame is not valid UTF-8 text"),
-        ("[" * 4_000, "the frame is nested too deeply"),
+        pytest.param("[" * 4_000, "the frame is nested too deeply", id="deep"),
         ("[]", "a frame is a JSON object, not an array"),
         ("null", "a frame is a JSON object, not null"),
         ("true", "a frame is a JSON object, not true or false"),
@@ -142,7 +142,7 @@ def test_a_bad_frame_is_told_what_is_wrong(data: bytes | str, message: str) -> N
         # Spaces alone are too long before they are empty.
         ('{"type":"message","content":"      "}', "message_bytes_max allows 4 at most, this has 6"),
         # So long that it is refused before it is parsed.
-        ("x" * 5_000, "message_bytes_max allows 4 at most, this has 5,000"),
+        pytest.param("x" * 5_000, "message_bytes_max allows 4 at most, this has 5,000", id="long"),
         (
             f'{{"type":"message","content":"Hi","id":"{"i" * 257}"}}',
             "client_id_bytes_max allows 256 at most, this has 257",

@@ -72,13 +72,16 @@ _STRING_BREAK = re.compile(r'["\\]')
 
 def parse_partial_json(text: str) -> Any:
     """The value of a JSON text that may be cut; `msgspec.UNSET` where nothing can be said yet."""
-    for attempt in (lambda: text, lambda: _Completion(text).result()):
-        try:
-            value = msgspec.json.decode(attempt())
-        except (ValueError, RecursionError):
-            continue
-        return msgspec.UNSET if has_prototype_key(value) else value
-    return msgspec.UNSET
+    value = _parse(text)
+    return _parse(_Completion(text).result()) if value is msgspec.UNSET else value
+
+
+def _parse(text: str) -> Any:
+    try:
+        value = msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return msgspec.UNSET
+    return msgspec.UNSET if has_prototype_key(value) else value
 
 
 class _Completion:
