@@ -259,6 +259,8 @@ _DATA_DECODER = msgspec.json.Decoder(Data)
 _ANY_JSON_FIELDS = frozenset({"input", "output", "data"})
 """The fields whose value may be ``null``: they carry the application's own JSON."""
 
+_SUSPECT_KEY = re.compile(rb"__proto__|constructor")
+
 _SUSPECT = re.compile(rb"null|__proto__|constructor|\\u00")
 """What is worth a second look; an escape may hide the letters of a key."""
 
@@ -285,7 +287,9 @@ def encode_chunk(chunk: Chunk) -> bytes:
         data = _ENCODER.encode(chunk)
     except (TypeError, ValueError, RecursionError) as error:
         raise LocalProtocolError(f"a {chunk_type(chunk)} chunk cannot be sent as JSON: {error}") from error
-    if (b"__proto__" in data or b"constructor" in data) and has_prototype_key(msgspec.json.decode(data)):
+    if type(chunk) is TextDelta and chunk.provider_metadata is None:
+        return data  # the commonest; it has no keys of its own
+    if _SUSPECT_KEY.search(data) and has_prototype_key(msgspec.json.decode(data)):
         raise LocalProtocolError(f"a {chunk_type(chunk)} chunk {_PROTOTYPE_KEY}")
     return data
 
