@@ -100,8 +100,11 @@ class Transcript {
     switch (frame.type) {
       case "init": this.#reset(frame); break;
       case "message": this.put(frame.message); break;
-      case "delta": case "update": this.#grow(frame); break;
-      case "complete": this.#finish(frame); break;
+      case "delta": case "update": case "complete":
+        if (!this.find(frame.messageId)) return this.page.resync(); // a gap: start again from a full init
+        if (frame.type === "complete") this.#finish(frame);
+        else this.#grow(frame);
+        break;
       case "remove": for (const id of frame.messageIds) this.#drop(id); break;
       default: return;
     }
@@ -236,11 +239,7 @@ class Transcript {
 
   #grow(frame) {
     const answer = this.#answers.get(frame.messageId);
-    if (!answer) {
-      if (!this.find(frame.messageId)) this.page.resync();
-      return;
-    }
-    if (frame.offset && frame.offset <= answer.offset) return;
+    if (!answer || (frame.offset && frame.offset <= answer.offset)) return;
     answer.offset = frame.offset ?? answer.offset;
     answer.source = frame.type === "delta" ? answer.source + frame.delta : frame.content;
     this.#dirty.add(frame.messageId);
@@ -262,7 +261,6 @@ class Transcript {
 
   #finish(frame) {
     const article = this.find(frame.messageId);
-    if (!article) return this.page.resync();
     const wasStreaming = this.#answers.has(frame.messageId);
     if (!wasStreaming && article.dataset.status === (frame.status ?? "complete")) return;
     this.#settle(article, frame.content, frame.status ?? "complete", frame.error);
@@ -504,10 +502,14 @@ class Reader {
     this.column = this.scroller.firstElementChild;
     this.pill = byId("pill");
     this.unseen = false;
+    this.following = !this.away;
     this.height = this.#measure();
     new ResizeObserver(() => this.#resized()).observe(this.column);
-    this.scroller.addEventListener("scroll", () => this.#update(), { passive: true });
-    this.pill.addEventListener("click", () => this.toNewest("smooth"));
+    this.scroller.addEventListener("scroll", () => {
+      this.following = !this.away;
+      this.#update();
+    }, { passive: true });
+    this.pill.addEventListener("click", () => this.toNewest());
   }
 
   get away() {
@@ -519,9 +521,9 @@ class Reader {
     this.#update();
   }
 
-  toNewest(behavior = "instant") {
-    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    this.scroller.scrollTo({ top: 0, behavior: calm ? "instant" : behavior });
+  toNewest() {
+    this.following = true;
+    this.scroller.scrollTop = 0;
     this.#update();
   }
 
@@ -533,7 +535,8 @@ class Reader {
 
   #resized() {
     const height = this.#measure();
-    if (this.away) this.scroller.scrollTop -= height - this.height;
+    if (this.following) this.scroller.scrollTop = 0;
+    else this.scroller.scrollTop -= height - this.height;
     this.height = height;
     this.#update();
   }

@@ -535,7 +535,9 @@ export class AnswerBody {
     let tail = this.body.lastElementChild;
     while (tail?.lastElementChild && BLOCK_TAGS.has(tail.lastElementChild.nodeName) && tail.nodeName !== "CODE") {
       if (tail.nodeName === "P" || tail.nodeName.startsWith("H")) break;
-      tail = tail.className === "code" ? tail.querySelector("code") : tail.lastElementChild;
+      if (tail.className === "code") tail = tail.querySelector("code");
+      else if (tail.nodeName === "TR") tail = [...tail.children].findLast((cell) => cell.textContent) ?? tail.lastElementChild;
+      else tail = tail.lastElementChild;
     }
     tail?.classList.add("tail");
   }
