@@ -51,7 +51,7 @@ class Model(Protocol):
 
     @property
     def name(self) -> str:
-        """What people read about it, like ``anthropic:claude-opus-4-5``."""
+        """What people read about it, like ``anthropic:claude-opus-5-5``."""
         ...
 
     def respond(self, turn: TurnContext) -> AsyncIterator[str | Chunk]:

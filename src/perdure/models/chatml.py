@@ -20,6 +20,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .continuation import prefill
+
 if TYPE_CHECKING:
     from .base import TurnContext
 
@@ -38,7 +40,7 @@ def chatml_prompt(turn: TurnContext, *, prompt_tokens_max: int, history_tokens_m
 
     About ``prompt_tokens_max`` tokens in all and ``history_tokens_max`` for the messages before the newest;
     both by estimate. Special tokens in anyone's text are removed: nobody can write another role's words.
-    Trailing spaces of the partial answer are left out, as tokens begin with their space.
+    The partial answer's trailing white space is left out: tokens begin with their space (`continuation`).
     """
     system = "\n".join(
         [turn.instructions or DEFAULT_INSTRUCTIONS, *(m.text for m in turn.messages if m.role == "system")]
@@ -49,7 +51,7 @@ def chatml_prompt(turn: TurnContext, *, prompt_tokens_max: int, history_tokens_m
     *history, (_, newest) = talk
 
     system = _shorten(_plain(system), prompt_tokens_max // 4)
-    partial = _tail(_plain(turn.partial).rstrip(" "), prompt_tokens_max // 2)
+    partial = _tail(prefill(_plain(turn.partial)), prompt_tokens_max // 2)
     left = prompt_tokens_max - estimated_tokens(system) - estimated_tokens(partial)
     newest = _shorten(_plain(newest), left)
     left -= estimated_tokens(newest)

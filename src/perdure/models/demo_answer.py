@@ -65,9 +65,7 @@ _NOTE = (
     "`perdure[local]` for a real one. Reload the page or pull the plug while it talks: no word is lost.)*"
 )
 
-_GREETING = re.compile(
-    r"\s*(hi|hello|hey|hallo|good (morning|afternoon|evening))\b[\s!.,]*\w{0,12}[\s!.]*", re.I
-)
+_GREETING = re.compile(r"\s*(hi|hello|hey|hallo|good (morning|afternoon|evening))\b[\s!.,]*\w{0,12}[\s!.]*", re.I)
 
 
 def demo_answer(text: str) -> str:
