@@ -18,7 +18,10 @@ _CONTENT_TYPES = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-_NAMES = frozenset({"chat.js", "markdown.js", "page.css", "mark.svg"})
+SCRIPTS = ("chat.js", "connection.js", "markdown.js", "outbox.js", "transcript.js")
+"""``chat.js`` imports the others by name alone: those are checked again on each load."""
+
+_NAMES = frozenset({*SCRIPTS, "page.css", "mark.svg"})
 
 
 @dataclass(frozen=True, slots=True)

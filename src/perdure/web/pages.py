@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from perdure.web.assets import asset_url
+from perdure.web.assets import SCRIPTS, STATIC_PATH, asset_url
 from perdure.web.markdown import render_markdown
 
 CONTENT_SECURITY_POLICY = (
@@ -118,6 +118,8 @@ def render_chat(
         model=model or "",
         message_bytes_max=message_bytes_max,
         cookie=USER_COOKIE,
+        imports=SCRIPTS[1:],
+        static_path=STATIC_PATH,
     )
 
 
