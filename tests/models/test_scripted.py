@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import pytest
+from tests.models.answers import answer
 
 from perdure.errors import ConfigError, ModelError, ModelOverloaded, ModelTimeout
 from perdure.models.base import TurnContext
@@ -95,14 +96,10 @@ def test_a_delay_is_kept_on_average() -> None:
 def test_failure_on_demand(script: str, error: type[ModelError]) -> None:
     """Exactly the pieces before the failure are said."""
 
-    async def run() -> list[Piece]:
-        said: list[Piece] = []
-        with pytest.raises(error, match="scripted failure after 2 pieces"):
-            async for piece in ScriptedModel.from_text(script).respond(TurnContext(text="Hi")):
-                said.append(piece)
-        return said
-
-    assert asyncio.run(run()) == ["word1", " word2"]
+    said, failure = asyncio.run(answer(ScriptedModel.from_text(script), TurnContext(text="Hi")))
+    assert said == ["word1", " word2"]
+    assert type(failure) is error
+    assert str(failure) == "scripted failure after 2 pieces"
 
 
 def test_failure_in_the_first_attempts_only() -> None:
@@ -120,15 +117,13 @@ def test_failure_in_the_first_attempts_only() -> None:
 def test_a_hang_is_ended_by_cancelling() -> None:
     """A script that hangs says nothing more and can be stopped."""
 
-    async def run() -> list[Piece]:
-        said: list[Piece] = []
+    async def run() -> None:
+        response = ScriptedModel.from_text("count=9&hang_at=1").respond(TurnContext(text="Hi"))
+        assert await anext(response) == "word1"
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                async for piece in ScriptedModel.from_text("count=9&hang_at=1").respond(TurnContext(text="Hi")):
-                    said.append(piece)
-        return said
+            await asyncio.wait_for(anext(response), 0.05)
 
-    assert asyncio.run(run()) == ["word1"]
+    asyncio.run(run())
 
 
 RECORDED: list[Piece] = [
