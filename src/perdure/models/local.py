@@ -21,6 +21,7 @@ import json
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field, fields, replace
+from hashlib import blake2b
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,6 +167,8 @@ class LocalModel:
         said_tokens = len(turn.partial) // 4
         return {
             "prompt": prompt,
+            # The same attempt of the same turn says the same thing; another attempt may do better.
+            "seed": int.from_bytes(blake2b(f"{turn.turn_id} {turn.attempt}".encode(), digest_size=4).digest()),
             "max_tokens": max(16, self._options.max_tokens - said_tokens),
             "stop": list(STOP_TEXTS),
             "stream": True,
