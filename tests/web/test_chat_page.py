@@ -27,13 +27,14 @@ class Room:
         self.page = page
         self.messages: list[dict[str, Any]] = []
         self.older: list[dict[str, Any]] = []
+        self.forbidden = False
         self.offset = "0_1"
         self.welcome: dict[str, Any] | None = {"type": "resume", "offset": "0_9"}
         self.sockets: list[WebSocketRoute] = []
         self.received: list[dict[str, Any]] = []
         self.problems: list[str] = []
         page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.on("console", lambda line: self.problems.append(line.text) if "Security" in line.text else None)
+        page.on("console", lambda line: self.problems.append(line.text) if "Content Security" in line.text else None)
         page.route("**/_perdure/static/*", self._static)
         page.route("**/chat/r", self._page)
         page.route("**/chat/r/messages**", self._fragments)
@@ -55,10 +56,16 @@ class Room:
         route.fulfill(status=200 if found else 404, body=render_message(found[0]) if found else "")
 
     def _fragments(self, route: Route) -> None:
+        if self.forbidden:
+            route.fulfill(status=403, body="")
+            return
         route.fulfill(body=render_messages(self.older), headers={"x-perdure-more": "false"})
 
     def _connected(self, socket: WebSocketRoute) -> None:
         self.sockets.append(socket)
+        if self.forbidden:
+            socket.close(code=1008)
+            return
         socket.on_message(lambda data: self.received.append(json.loads(data)))
         if self.welcome is not None:
             socket.send(json.dumps(self.welcome))
@@ -296,6 +303,14 @@ def test_the_banner_appears_only_when_it_takes_a_while(room: Room) -> None:
     room.welcome = {"type": "resume", "offset": "0_9"}
     room.send(room.welcome)
     room.page.wait_for_selector("#banner", state="hidden")
+
+
+def test_a_reader_who_was_shut_out_is_told(room: Room) -> None:
+    """To the page a refused handshake looks like a lost line, so it asks again over HTTP."""
+    room.open()
+    room.forbidden = True
+    room.sockets[-1].close(code=1008)
+    room.page.wait_for_selector("text=You may no longer enter this room.")
 
 
 def test_a_reader_who_scrolled_up_is_not_moved(room: Room) -> None:

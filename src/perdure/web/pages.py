@@ -178,7 +178,7 @@ def _room_url(room: str, base_path: str) -> str:
 
 def _preview(text: str) -> str:
     """The start of a message on one line, without the marks of markdown."""
-    return " ".join(_MARKS.sub(" ", text[:400]).split())[:160]
+    return " ".join(_MARKS.sub("", text[:400]).split())[:160]
 
 
 def _iso(timestamp_ms: int | None) -> str:

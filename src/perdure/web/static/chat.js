@@ -9,6 +9,7 @@ import { Outbox, perBrowser, perTab, recall, remember } from "./outbox.js";
 import { Transcript, articlesOf } from "./transcript.js";
 
 const BANNER_AFTER_MS = 700; // a reconnect that is quicker than this is nobody's business
+const ASK_WHY_AFTER_ATTEMPTS = 3;
 const NOTICE_FOR_MS = 7_000;
 const NEAR_BOTTOM_PX = 48;
 const OLDER_LIMIT = 50;
@@ -93,7 +94,7 @@ class ChatPage {
     this.connection = new Connection({
       address: () => this.#socketAddress(),
       onFrame: (frame) => this.#receive(frame),
-      onState: (state) => this.#connectionChanged(state),
+      onState: (state, attempts) => this.#connectionChanged(state, attempts),
       onTooLong: () => this.outbox.refuse({ message: "it is too long", retryable: false }),
     });
   }
@@ -160,7 +161,7 @@ class ChatPage {
     if (!this.outbox.refuse(frame)) this.#notify(frame.message);
   }
 
-  #connectionChanged(state) {
+  #connectionChanged(state, attempts = 0) {
     this.app.dataset.connection = state;
     if (state === "online") {
       clearTimeout(this.bannerTimer);
@@ -173,6 +174,13 @@ class ChatPage {
     byId("banner-text").textContent = navigator.onLine ? "Connection lost. Reconnecting…" : "You are offline. Reconnecting…";
     const showBanner = () => { byId("banner").hidden = this.connection.online; };
     this.bannerTimer ||= setTimeout(showBanner, BANNER_AFTER_MS);
+    if (attempts === ASK_WHY_AFTER_ATTEMPTS) this.#askWhy();
+  }
+
+  /** A refused handshake looks like a lost line to a page; plain HTTP says which it was. */
+  async #askWhy() {
+    const response = await fetch(`${this.roomUrl}/messages?limit=1`).catch(() => null);
+    if (response?.status === 401 || response?.status === 403) this.#notify("You may no longer enter this room. Reload the page to sign in.");
   }
 
   // ---- composer

@@ -93,6 +93,6 @@ export class Connection {
     const delay = this.#planned ? BACKOFF_MIN_MS * Math.random() : ceiling * (0.5 + Math.random() / 2);
     this.#attempt += 1;
     this.#timer = setTimeout(() => this.connect(), delay);
-    this.onState("offline");
+    this.onState("offline", this.#attempt);
   }
 }
