@@ -169,7 +169,7 @@ class LocalModel:
             "prompt": prompt,
             # The same attempt of the same turn says the same thing; another attempt may do better.
             "seed": int.from_bytes(blake2b(f"{turn.turn_id} {turn.attempt}".encode(), digest_size=4).digest()),
-            "max_tokens": max(16, self._options.max_tokens - said_tokens),
+            "max_tokens": max(min(16, self._options.max_tokens), self._options.max_tokens - said_tokens),
             "stop": list(STOP_TEXTS),
             "stream": True,
             "return_progress": True,  # a frame a batch while the prompt is read: the child is seen to live

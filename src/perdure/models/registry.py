@@ -20,7 +20,8 @@ def resolve_model(model: Any) -> Model:
     - an object with `respond` and `aclose`: itself;
     - a pydantic-ai ``Model`` or ``Agent``.
 
-    Nothing is loaded for a ``scripted`` model, and a ``local`` one starts at its first turn. A provider's
+    Each call makes a model of its own: call once and share the result between rooms, a ``local`` model is a
+    process. Nothing is loaded for a ``scripted`` model, and a ``local`` one starts at its first turn. A provider's
     library is imported at once (up to a second), so that it does not hold up a room later.
 
     Raises:
