@@ -1,3 +1,36 @@
 """perdure: durable objects for reliable AI chat."""
 
+from __future__ import annotations
+
+from .app import App
+from .chat.room import ChatRoom, InterruptedTurn, Submitted
+from .errors import PerdureError
+from .models.base import Model, TurnContext
+from .objects.connections import Connection
+from .objects.limits import Limits
+from .objects.namespace import ObjectStub
+from .objects.object import AlarmInfo, DurableObject, callable
+from .server.auth import User
+from .streams.stream import Stream
+from .wire.messages import ChatMessage
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "AlarmInfo",
+    "App",
+    "ChatMessage",
+    "ChatRoom",
+    "Connection",
+    "DurableObject",
+    "InterruptedTurn",
+    "Limits",
+    "Model",
+    "ObjectStub",
+    "PerdureError",
+    "Stream",
+    "Submitted",
+    "TurnContext",
+    "User",
+    "callable",
+]

@@ -40,6 +40,7 @@ class Connection:
         "_send",
         "closed",
         "id",
+        "joined",
         "query",
         "tags",
         "transport",
@@ -61,6 +62,7 @@ class Connection:
         self.query = query or {}
         self.tags: tuple[str, ...] = ()
         self.closed = False
+        self.joined = False
         self._attachment = b""
         self._attachment_bytes_max = attachment_bytes_max
         self._send: Callable[..., None] | None = None
@@ -153,10 +155,15 @@ class ConnectionSet:
         return self._members.get(connection_id)
 
     def tagged(self, tag: str | None = None) -> tuple[Connection, ...]:
-        """The connections with the tag (None: all), in order of arrival."""
+        """The connections with the tag (None: all) that `on_connect` has met, in order of arrival."""
         group = self._groups.get(tag)
         if group is None:
-            members = self._members.values()
-            group = tuple(members) if tag is None else tuple(item for item in members if tag in item.tags)
+            group = tuple(
+                item for item in self._members.values() if item.joined and (tag is None or tag in item.tags)
+            )
             self._groups[tag] = group
         return group
+
+    def everyone(self) -> list[Connection]:
+        """All connections, also those whose `on_connect` has not begun."""
+        return list(self._members.values())

@@ -238,7 +238,7 @@ class Housekeeping:
         if self._timer is not None:
             self._timer.cancel()
         for slot in runtime.slots():
-            for connection in slot.connections.tagged():
+            for connection in slot.connections.everyone():
                 connection.transport.close(1012, "the server is restarting; reconnect and resume")
         deadline = runtime.loop.time() + runtime.limits.drain_ms_max / 1000
         while any(slot.instance is not None and slot.instance.tasks for slot in runtime.slots()):

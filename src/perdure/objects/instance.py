@@ -96,6 +96,9 @@ class Instance:
     def now_ms(self) -> int:
         return self.runtime.now_ms()
 
+    def new_id(self) -> str:
+        return self.runtime.new_id()
+
     def connections(self, tag: str | None = None) -> tuple[Connection, ...]:
         return self.slot.connections.tagged(tag)
 

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import structlog
 
@@ -51,6 +52,7 @@ class Runtime:
         limits: Limits | None = None,
         files: Files | None = None,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        new_id: Callable[[], str] = lambda: uuid4().hex,
         journal_bytes_max: int | None = None,
     ) -> None:
         self.folder = folder
@@ -64,6 +66,7 @@ class Runtime:
         self.limits = limits or Limits()
         self.metrics = Metrics()
         self.now_ms = clock_ms
+        self.new_id = new_id
         self.ready = False
         self.draining = False
         self._files = files
@@ -156,6 +159,16 @@ class Runtime:
         """A stub of the object; sends nothing."""
         object_id = self.object_id(object_class, name)
         return ObjectStub(self, self.classes[object_id.class_name], object_id)
+
+    def exists(self, object_id: ObjectId) -> bool:
+        """Whether the object is awake or has ever saved anything. Makes nothing."""
+        slot = self._slots.get(object_id)
+        return (slot is not None and slot.instance is not None) or self.store.index.exists(object_id)
+
+    def update_metrics(self) -> None:
+        """Bring the gauges that are read, not counted, up to date."""
+        self.metrics.journal_live_bytes.set(self.store.journal.live_bytes if self.ready else 0)
+        self.metrics.loop_lag_seconds.set(self._watchdog.lag_s)
 
     def slot(self, object_id: ObjectId) -> Slot:
         """The object's slot, made when needed."""
@@ -259,6 +272,9 @@ class Runtime:
         self.metrics.connections.inc()
 
         async def event(instance: Instance) -> None:
+            # Only now: what is broadcast before a client is greeted is in its greeting.
+            connection.joined = True
+            slot.connections.changed()
             try:
                 await instance.object.on_connect(connection)
             except Exception as error:

@@ -109,7 +109,7 @@ class Slot:
             instance = Instance(self, self.runtime, self.object_class)
             self.instance = instance
             self.runtime.metrics.objects_awake.inc()
-            for connection in self.connections.tagged():
+            for connection in self.connections.everyone():
                 connection.bind(self._gate_send(instance))
             await instance.object.on_start()
             self.starting = None
@@ -178,7 +178,7 @@ class Slot:
                 task.cancel()
         self._drop_instance(instance)
         self.runtime.store.discard(instance.opened)
-        for connection in self.connections.tagged():
+        for connection in self.connections.everyone():
             connection.transport.close(1012, "the room was reset; reconnect and resume")
         self.runtime.after_discard(self)
 
@@ -192,7 +192,7 @@ class Slot:
             self.instance = None
             self.blocked = 0
             self.runtime.metrics.objects_awake.dec()
-            for connection in self.connections.tagged():
+            for connection in self.connections.everyone():
                 connection.bind(None)
 
     def check_message(self, size: int) -> None:

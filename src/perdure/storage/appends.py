@@ -38,6 +38,7 @@ class StoredStream:
         "content_type",
         "created_ms",
         "first",
+        "gone",
         "materialised",
         "name",
         "number",
@@ -68,6 +69,8 @@ class StoredStream:
         self.created_ms = created_ms
         self.tail: list[bytes] = []
         self.tail_bytes = 0
+        self.gone = False
+        """Whether the stream was deleted, or its creation undone: this handle is of no use any more."""
 
 
 class StreamTable:
@@ -103,11 +106,14 @@ class StreamTable:
     def create(self, name: str, content_type: str, created_ms: int) -> StoredStream:
         """Make an empty stream. The name must be free."""
         self._begin()
-        self._database.execute(
-            "INSERT INTO _perdure_streams(name, content_type, created_ms) VALUES(?,?,?)",
-            (name, content_type, created_ms),
+        ((number,),) = self._database.execute(
+            "SELECT 1 + max(coalesce((SELECT max(id) FROM _perdure_streams), 0),"
+            " coalesce((SELECT value FROM _perdure_meta WHERE key = 'stream_id'), 0))"
         )
-        number = self._database.connection.last_insert_rowid()
+        self._database.execute(
+            "INSERT INTO _perdure_streams(id, name, content_type, created_ms) VALUES(?,?,?,?)",
+            (number, name, content_type, created_ms),
+        )
         stream = StoredStream(number, name, content_type, created_ms=created_ms)
         self._open[name] = stream
         return stream
@@ -117,7 +123,10 @@ class StreamTable:
 
         Raises:
             StreamClosed: the stream has ended.
+            StreamNotFound: it was deleted, or the transaction that made it was rolled back.
         """
+        if stream.gone:
+            raise StreamNotFound(f"stream {stream.name!r} is gone")
         if stream.closed:
             raise StreamClosed(f"stream {stream.name!r} has ended at {stream.position}")
         size = sum(map(len, entries))
@@ -132,6 +141,8 @@ class StreamTable:
 
     def close(self, stream: StoredStream) -> None:
         """End the stream for good. Idempotent."""
+        if stream.gone:
+            raise StreamNotFound(f"stream {stream.name!r} is gone")
         if stream.closed:
             return
         self._begin()
@@ -144,6 +155,13 @@ class StreamTable:
         self._begin()
         self._database.execute("DELETE FROM _perdure_segments WHERE stream = ?", (stream.number,))
         self._database.execute("DELETE FROM _perdure_streams WHERE id = ?", (stream.number,))
+        # The number must not be given out again: the journal may hold appends to it.
+        self._database.execute(
+            "INSERT INTO _perdure_meta VALUES('stream_id', ?)"
+            " ON CONFLICT(key) DO UPDATE SET value = max(value, excluded.value)",
+            (stream.number,),
+        )
+        stream.gone = True
         self._open.pop(stream.name, None)
         self._with_tail.pop(stream.number, None)
         self._pending = [append for append in self._pending if append.stream != stream.number]
@@ -151,6 +169,14 @@ class StreamTable:
     def names(self) -> list[str]:
         """The names of all streams, in order of creation."""
         return [row[0] for row in self._database.execute("SELECT name FROM _perdure_streams ORDER BY id")]
+
+    def closed_before(self, created_ms: int, limit: int) -> list[str]:
+        """Names of ended streams that were made before a time, oldest first."""
+        rows = self._database.execute(
+            "SELECT name FROM _perdure_streams WHERE closed AND created_ms < ? ORDER BY id LIMIT ?",
+            (created_ms, limit),
+        )
+        return [row[0] for row in rows]
 
     def read(self, stream: StoredStream, position: int, bytes_max: int) -> list[bytes]:
         """Entries from ``position`` on, until they are ``bytes_max`` or more bytes; at least one if there is one."""
@@ -266,13 +292,33 @@ class StreamTable:
 
     def rewind(self, mark: Mark) -> None:
         """Undo what was done to the streams since `mark`; the SQL was undone by its savepoint."""
+        known = {stream.number for stream, *_ in mark.streams}
+        for stream in list(self._open.values()):
+            if stream.number not in known:
+                self._reset(stream)
         self._open.clear()
         for stream, position, materialised, size, tail, tail_bytes, closed in mark.streams:
             stream.position, stream.materialised, stream.bytes = position, materialised, size
             stream.tail, stream.tail_bytes, stream.closed = tail, tail_bytes, closed
+            stream.gone = False
             self._open[stream.name] = stream
         self._pending = mark.pending
         self._with_tail = mark.with_tail
+
+    def _reset(self, stream: StoredStream) -> None:
+        """Undo what was done to a stream that was first opened, or made, since the savepoint.
+
+        Whoever holds it may go on using it: it had no tail then, so its row says all.
+        """
+        rows = self._database.execute(
+            "SELECT position, bytes, closed FROM _perdure_streams WHERE id = ?", (stream.number,)
+        )
+        stream.tail, stream.tail_bytes = [], 0
+        if rows:
+            stream.position, stream.bytes, closed = rows[0]
+            stream.materialised, stream.closed = stream.position, bool(closed)
+        else:
+            stream.gone = True
 
 
 class Mark(NamedTuple):

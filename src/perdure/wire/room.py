@@ -9,7 +9,7 @@ Server to client (``offset`` is opaque: hand it back as ``?offset=`` to miss not
     {"type":"delta","messageId":"...","delta":"<the new>","offset":"..."}     with ?delta=1
     {"type":"complete","messageId":"...","content":"...","status":"...","error":"..."?,"offset":"..."}
     {"type":"remove","messageIds":["..."],"offset":"..."}   an edit or a retry cut the transcript
-    {"type":"error","code":"...","message":"...","retryable":false}           to one client
+    {"type":"error","code":"...","message":"...","retryable":false,"id":"..."?}   to one client
     {"type":"pong"}   {"type":"reconnect"}
 
     Message = {"id","role","content","timestamp","user"?,"status"?,"error"?}
@@ -111,6 +111,7 @@ class _Error(_Frame, tag="error", frozen=True):
     code: str
     message: str
     retryable: bool
+    id: str | None = None
 
 
 def init_frame(
@@ -160,9 +161,9 @@ def remove_frame(message_ids: Sequence[str], offset: str) -> bytes:
     return encode_json(_Remove(message_ids, offset))
 
 
-def error_frame(code: str, message: str, retryable: bool) -> bytes:
-    """What was wrong with this client's frame; the connection stays open."""
-    return encode_json(_Error(code, message, retryable))
+def error_frame(code: str, message: str, retryable: bool, *, id: str | None = None) -> bytes:
+    """What was wrong with this client's frame; the connection stays open. ``id``: of the message refused."""
+    return encode_json(_Error(code, message, retryable, id))
 
 
 PONG = b'{"type":"pong"}'

@@ -1,0 +1,102 @@
+"""`App`: an ASGI application made of durable objects."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from starlette.types import Receive, Scope, Send
+
+from .chat.room import ChatRoom
+from .errors import ConfigError
+from .objects.limits import Limits
+from .objects.namespace import ObjectStub
+from .objects.object import DurableObject
+from .objects.runtime import Runtime
+from .server.asgi import Server
+from .server.auth import Authenticate, Door
+from .server.config import data_folder
+from .web.pages import render_error
+from .web.routes import Pages
+
+
+class App:
+    """Durable objects behind all of perdure's surfaces. Plain ASGI: run it, or mount it.
+
+    Args:
+        classes: the objects' classes. The first `ChatRoom` among them is the one that the chat
+            surfaces and the page serve (or say which with ``chat``).
+        data: the data folder; default: the environment's ``PERDURE_DATA``, else ``./data``.
+        authenticate: called with each request; returns a `User`, or None to refuse. Without it
+            everyone is let in, and ``perdure run`` binds to this machine only.
+        origins: sites (``https://example.com``) whose pages may connect, beside our own.
+        limits: the runtime's `Limits`.
+        pages: whether to serve the built-in pages.
+        rooms_at_root: also serve plain WebSocket rooms at ``/{room}``.
+    """
+
+    def __init__(
+        self,
+        classes: Iterable[type[DurableObject]],
+        *,
+        data: str | Path | None = None,
+        chat: type[ChatRoom] | None = None,
+        authenticate: Authenticate | None = None,
+        origins: Collection[str] = (),
+        limits: Limits | None = None,
+        pages: bool = True,
+        rooms_at_root: bool = False,
+    ) -> None:
+        registered = list(classes)
+        if not registered:
+            raise ConfigError("App needs at least one class: App([MyRoom])")
+        self.runtime = Runtime(data_folder(data), registered, limits=limits)
+        rooms = [item for item in registered if issubclass(item, ChatRoom)]
+        self.room_class = chat or (rooms[0] if rooms else None)
+        self.authenticate = authenticate
+        self._rooms = rooms
+        door = Door(authenticate, origins)
+        self._server = Server(
+            self.runtime,
+            door,
+            self.room_class,
+            pages=Pages(self.runtime, door, self.room_class).routes() if pages and self.room_class else (),
+            error_page=render_error if pages else None,
+            origins=origins,
+            rooms_at_root=rooms_at_root,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._server(scope, receive, send)
+
+    def get(self, object_class: type[DurableObject] | str, name: str) -> ObjectStub:
+        """A stub of an object. Sends nothing; the first call activates the object.
+
+        Raises:
+            ClassNotFound, InvalidName, LimitExceeded.
+        """
+        return self.runtime.get(object_class, name)
+
+    async def start(self) -> None:
+        """Open the data folder and recover (an ASGI server does this by itself).
+
+        Raises:
+            StorageError: the folder is locked, damaged or of a newer format.
+        """
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Drain: running work gets a bounded time or is parked durably; then close everything."""
+        await self._server.stop()
+        for room_class in self._rooms:
+            await room_class.close_model()
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
+        """For an application that mounts this one: ``FastAPI(lifespan=app.lifespan)``."""
+        await self.start()
+        try:
+            yield
+        finally:
+            await self.stop()

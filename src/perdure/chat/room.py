@@ -1,0 +1,450 @@
+"""`ChatRoom`: a durable object that holds a conversation and lets a model answer in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import msgspec
+import structlog
+
+from ..errors import BadArguments, LimitExceeded, PerdureError, WireError
+from ..models.base import Model, TurnContext
+from ..models.registry import resolve_model
+from ..objects.connections import Connection
+from ..objects.object import Context, DurableObject, callable
+from ..wire.fold import MessageFold
+from ..wire.messages import ChatMessage, user_message
+from ..wire.room import PING, PONG, Ping, Retry, SendMessage, Stop, error_frame, parse_room_frame
+from ..wire.ui_chunks import Abort, Chunk, Start, decode_chunk, encode_chunk
+from .audience import DELTA, UPDATE, Audience, as_room_message
+from .transcript import MIGRATIONS, StoredMessage, Transcript, stream_name
+from .turn import Outcome, Turn
+
+log = structlog.get_logger("perdure.chat")
+
+Policy = Literal["queue", "latest"]
+Recovery = Literal["continue", "retry", "fail"]
+
+WAITING_MESSAGES_MAX = 1_000
+"""User messages of one room that wait for their turn; the next one is refused."""
+
+ATTEMPTS_MAX = 4
+"""Starts of a model for one answer: the first, and three more after interruptions."""
+
+TURN_STREAM_KEEP_MS = 24 * 60 * 60 * 1000
+"""How long the chunks of an ended turn are kept beside the message that they became."""
+
+REPLAY_GRACE_MS = 5_000
+"""How long after its end an answer is still replayed to a client that asks to resume."""
+
+
+class Submitted(msgspec.Struct):
+    """A message that the room has taken.
+
+    ``answer_id`` is the id that its answer has or will have (None: the room does not answer),
+    ``known`` is true when the message was there already.
+    """
+
+    message_id: str
+    answer_id: str | None
+    known: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptedTurn:
+    """A turn that a crash or a restart cut off: what was said, and how often the model was started."""
+
+    answer_id: str
+    partial: str
+    attempt: int
+
+
+class ChatRoom(DurableObject):
+    """A room: its messages, its turns, its clients. Derive from it.
+
+    ``model``: a name like ``"anthropic:claude-haiku-4-5"`` or ``"local:smollm2"``, a model object
+    or pydantic-ai Agent; None makes a room of people only. Or override `respond`.
+    ``policy``: what a message does that arrives during a turn. ``queue``: it waits for its own
+    turn. ``latest``: it ends the running turn and gets the next one.
+    """
+
+    migrations = MIGRATIONS
+    auto_response = (PING.decode(), PONG.decode())
+
+    model: ClassVar[Any] = None
+    instructions: ClassVar[str] = ""
+    policy: ClassVar[Policy] = "queue"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._transcript = Transcript(self.storage)
+        self._audience = Audience(self._transcript, context.connections, context.broadcast)
+        self._turn: Turn | None = None
+        self._cutting = False
+
+    # --- hooks
+
+    async def respond(self, turn: TurnContext) -> AsyncIterator[str | Chunk]:
+        """Answer: yield text, or chunks. Override it to bring your own model.
+
+        ``turn.text`` is the newest user message, ``turn.messages`` the conversation, ``turn.partial``
+        what was already said before a crash: go on after it.
+        """
+        model = self.get_model()
+        if model is not None:
+            async with aclosing(model.respond(turn)) as pieces:  # type: ignore[type-var]
+                async for piece in pieces:
+                    yield piece
+
+    async def on_interrupted(self, turn: InterruptedTurn) -> Recovery:
+        """What to do with a turn that a crash cut off: ``continue`` it (the text that was seen stays and
+        goes on), ``retry`` with a new answer, or ``fail`` it. Default: continue, at most 3 times."""
+        return "continue" if turn.attempt < ATTEMPTS_MAX else "fail"
+
+    # --- calls
+
+    @callable
+    async def submit(self, text: str, *, user: str | None = None, id: str | None = None) -> Submitted:
+        """Say something in the room. With an ``id`` that the room knows, nothing is said again.
+
+        Raises:
+            BadArguments: the text is empty.
+            LimitExceeded: ``message_bytes_max``, or too many messages wait (``waiting_messages_max``).
+        """
+        if not text.strip():
+            raise BadArguments("a message must not be empty")
+        return self.submit_message(user_message(id or self.context.new_id(), text, user=user))
+
+    @callable
+    async def stop(self) -> bool:
+        """End the running answer; what was said stays. False when none is running."""
+        return self._turn is not None and self._turn.stop("stopped")
+
+    @callable
+    async def retry(self) -> Submitted | None:
+        """Make the last answer again: the old one is removed. None when there is nothing to answer."""
+        return self.regenerate(None)
+
+    @callable
+    async def messages(self, limit: int = 100, before: str | None = None) -> list[ChatMessage]:
+        """The newest messages (older than the message ``before``), oldest first; a running answer as it is now."""
+        return [self._shown(stored) for stored in self._page(limit, before)]
+
+    # --- for the surfaces
+
+    def room_messages(self, limit: int = 100, before: str | None = None) -> tuple[list[dict[str, Any]], bool]:
+        """Messages as plain room clients see them, and whether there are older ones."""
+        page = self._page(limit + 1, before)
+        shown = [msgspec.to_builtins(as_room_message(item, self._shown(item).text)) for item in page[-limit:]]
+        return shown, len(page) > limit
+
+    def room_message(self, message_id: str) -> dict[str, Any] | None:
+        """One message as plain room clients see it."""
+        stored = self._transcript.find(message_id)
+        if stored is None:
+            return None
+        shown: dict[str, Any] = msgspec.to_builtins(as_room_message(stored, self._shown(stored).text))
+        return shown
+
+    @property
+    def room_offset(self) -> str:
+        """Where a client stands that has everything."""
+        return str(self._audience.offset)
+
+    @property
+    def streaming_answer(self) -> str | None:
+        """The id of the answer that is being made."""
+        return self._turn.answer.id if self._turn is not None else None
+
+    @property
+    def resumable_answer(self) -> str | None:
+        """The id of the answer that a returning client is replayed: the running or the just ended one."""
+        if self._turn is not None:
+            return self._turn.answer.id
+        last = self._transcript.last()
+        if last is None or last.role != "assistant":
+            return None
+        ended_ms = self.storage.get("_ended_ms", 0)
+        return last.id if self.now_ms() - ended_ms <= REPLAY_GRACE_MS else None
+
+    def _page(self, limit: int, before: str | None) -> list[StoredMessage]:
+        before_seq = None
+        if before is not None:
+            stored = self._transcript.find(before)
+            if stored is None:
+                return []
+            before_seq = stored.seq
+        return self._transcript.newest(max(0, limit), before_seq)
+
+    def _shown(self, stored: StoredMessage) -> ChatMessage:
+        turn = self._turn
+        return turn.fold.message() if turn is not None and turn.answer.id == stored.id else stored.message
+
+    # --- messages in
+
+    def submit_message(self, message: ChatMessage) -> Submitted:
+        """Take a user's message in and see to its answer."""
+        limit = self.context.runtime.limits.message_bytes_max
+        if len(message.text) > limit // 4 and (size := len(message.text.encode())) > limit:
+            raise LimitExceeded("message_bytes_max", size, limit)
+        known = self._transcript.find(message.id)
+        if known is not None:
+            return Submitted(known.id, known.answer_id, known=True)
+        waiting = len(self._transcript.waiting())
+        if waiting >= WAITING_MESSAGES_MAX:
+            raise LimitExceeded("waiting_messages_max", waiting + 1, WAITING_MESSAGES_MAX)
+        answer_id = self.context.new_id() if self._answers() else None
+        status = "waiting" if answer_id is not None else "answered"
+        stored = self._transcript.add(message, self.now_ms(), status, answer_id=answer_id)
+        if answer_id is not None:
+            # The stream is there before the turn begins: a reader may come at once.
+            self.streams.create(stream_name(answer_id))
+            self.context.hold_awake(True)
+        self._audience.on_message(stored)
+        if self._turn is not None and self.policy == "latest":
+            self._turn.stop("superseded")
+        self._next_turn()
+        return Submitted(stored.id, answer_id)
+
+    def regenerate(self, answer_id: str | None) -> Submitted | None:
+        """Remove an answer (None: the last) and all after it; answer its question again."""
+        target = self._transcript.find(answer_id) if answer_id else None
+        if target is not None and target.role != "assistant":
+            target = None
+        target = target or self._transcript.last("assistant")
+        question = self._transcript.find(target.answers) if target is not None and target.answers else None
+        question = question or self._transcript.last("user")
+        if question is None or not self._answers():
+            return None
+        return self._ask_again(question, question.message, from_seq=question.seq + 1)
+
+    def edit(self, message: ChatMessage) -> Submitted:
+        """Replace a user's message, remove all after it, answer it again. An unknown one is submitted."""
+        known = self._transcript.find(message.id)
+        if known is None or known.role != "user":
+            return self.submit_message(message)
+        if known.message.parts == message.parts:
+            return Submitted(known.id, known.answer_id, known=True)
+        return self._ask_again(known, message, from_seq=known.seq)
+
+    def _ask_again(self, question: StoredMessage, message: ChatMessage, from_seq: int) -> Submitted:
+        running, self._cutting = self._turn, True
+        if running is not None:
+            running.stop("superseded")
+            running.settle("aborted", None)
+        self._cutting = False
+        answer_id = self.context.new_id()
+        removed = self._transcript.cut_from(from_seq)
+        for stored in removed:
+            self._close_unused_stream(stored)
+        if removed:
+            self._audience.on_removed(removed)
+        if from_seq == question.seq:
+            question = self._transcript.add(message, self.now_ms(), "waiting", answer_id=answer_id)
+            self._audience.on_message(question)
+        else:
+            self._transcript.ask_again(question, answer_id)
+        self.streams.create(stream_name(answer_id))
+        self.context.hold_awake(True)
+        self._next_turn()
+        return Submitted(question.id, answer_id)
+
+    def _close_unused_stream(self, stored: StoredMessage) -> None:
+        """A removed question's answer will not come: its readers get an end."""
+        if stored.role == "user" and stored.status == "waiting" and stored.answer_id is not None:
+            self._end_unused(stored)
+
+    # --- turns
+
+    def _answers(self) -> bool:
+        return self.model is not None or type(self).respond is not ChatRoom.respond
+
+    @classmethod
+    def get_model(cls) -> Model | None:
+        """The class's model, made at first use and shared by its rooms."""
+        if cls.model is None:
+            return None
+        resolved = cls.__dict__.get("_resolved_model")
+        if resolved is None:
+            resolved = resolve_model(cls.model)
+            cls._resolved_model = resolved
+        model: Model = resolved
+        return model
+
+    @classmethod
+    async def close_model(cls) -> None:
+        """Let go of the class's model: its processes and connections."""
+        resolved: Model | None = cls.__dict__.get("_resolved_model")
+        if resolved is not None:
+            cls._resolved_model = None
+            await resolved.aclose()
+
+    _resolved_model: ClassVar[Model | None] = None
+
+    def _next_turn(self) -> None:
+        """Begin the turn of a waiting message, if none is running."""
+        if self._turn is not None or self._cutting:
+            return
+        waiting = self._transcript.waiting()
+        if self.policy == "latest":
+            for skipped in waiting[:-1]:
+                self._end_unused(skipped)
+                self._transcript.set_status(skipped, "answered")
+            waiting = waiting[-1:]
+        if not waiting:
+            self.context.hold_awake(False)
+            return
+        question = waiting[0]
+        answer_id = question.answer_id or self.context.new_id()
+        context_messages = self._transcript.conversation(question)
+        self._transcript.set_status(question, "answered")
+        answer = self._transcript.add(
+            ChatMessage(id=answer_id, role="assistant", parts=[]),
+            self.now_ms(),
+            "streaming",
+            answers=question.id,
+            attempt=1,
+        )
+        self._forget_old_streams()
+        self._start(question, answer, MessageFold(answer_id), context_messages, new=True)
+
+    def _start(
+        self,
+        question: StoredMessage,
+        answer: StoredMessage,
+        fold: MessageFold,
+        messages: Sequence[ChatMessage],
+        *,
+        new: bool,
+    ) -> None:
+        stream = self.streams.create(answer.stream_name)
+        turn = Turn(question, answer, stream, fold, self, self.context.after_durable)
+        self._turn = turn
+        self.context.hold_awake(True)
+        partial = fold.text
+        self._audience.on_turn(turn, new=new)
+        if new:
+            turn.begin()
+        context = TurnContext(
+            text=question.message.text,
+            messages=messages,
+            partial=partial,
+            instructions=self.instructions,
+            attempt=answer.attempt,
+            room=self.name,
+            turn_id=answer.id,
+        )
+        self.context.runtime.metrics.turns_running.inc()
+        turn.task = self.background(turn.run(self.respond, context), name="turn")
+        turn.task.add_done_callback(lambda _task: self.context.runtime.metrics.turns_running.dec())
+
+    def on_text(self, turn: Turn, text: str) -> None:
+        """The running turn said something (TurnListener)."""
+        self._audience.on_text(turn, text)
+
+    def on_settled(self, turn: Turn, outcome: Outcome, error: str | None) -> None:
+        """The running turn has ended (TurnListener)."""
+        self._transcript.settle(turn.answer, turn.fold.message(), outcome, error)
+        self.storage.put("_ended_ms", self.now_ms())
+        self._turn = None
+        self._audience.on_settled(turn, outcome, error)
+        self.context.runtime.metrics.turns.labels(outcome).inc()
+        self._next_turn()
+
+    def _end_unused(self, question: StoredMessage) -> None:
+        """Give the stream of an answer that will never come an end."""
+        if question.answer_id is None:
+            return
+        stream = self.streams.create(stream_name(question.answer_id))
+        if not stream.closed:
+            for chunk in (Start(message_id=question.answer_id), Abort()):
+                stream.append(encode_chunk(chunk))
+            stream.close()
+
+    def _forget_old_streams(self) -> None:
+        """Delete the chunks of turns that ended long ago; their messages have what they said."""
+        before_ms = self.now_ms() - TURN_STREAM_KEEP_MS
+        for name in self.storage.stream_table.closed_before(before_ms, 4):
+            self.streams.delete(name)
+
+    # --- after a crash
+
+    async def on_start(self) -> None:
+        """Take up the turns that a crash interrupted, then those that waited."""
+        for answer in self._transcript.streaming():
+            await self._recover(answer)
+        if self._turn is None:
+            self._next_turn()
+
+    async def _recover(self, answer: StoredMessage) -> None:
+        fold = MessageFold(answer.id)
+        stream = self.streams.create(answer.stream_name)
+        offset = "-1"
+        while True:
+            batch = stream.read(offset)
+            for entry in batch.entries:
+                fold.push(decode_chunk(entry))
+            offset = batch.next_offset
+            if batch.up_to_date:
+                break
+        question = self._transcript.find(answer.answers) if answer.answers else None
+        choice: Recovery = "fail"
+        if question is not None and self._turn is None:
+            choice = await self.on_interrupted(InterruptedTurn(answer.id, fold.text, answer.attempt))
+        log.info("turn interrupted", room=self.name, answer=answer.id, recovery=choice, attempt=answer.attempt)
+        if choice == "continue" and question is not None:
+            self._transcript.set_attempt(answer, answer.attempt + 1)
+            self._start(question, answer, fold, self._transcript.conversation(question), new=False)
+            return
+        turn = Turn(question or answer, answer, stream, fold, self, self.context.after_durable)
+        if choice == "retry" and question is not None:
+            self._transcript.ask_again(question, self.context.new_id())
+            turn.settle("aborted", None)
+        else:
+            turn.settle("failed", "the answer was interrupted and could not be continued")
+
+    # --- WebSocket clients
+
+    async def on_connect(self, connection: Connection) -> None:
+        """Greet a client: everything, or what it missed since its offset."""
+        connection.tag(DELTA if connection.query.get("delta") == "1" else UPDATE)
+        self.context.touch_connections()
+        self._audience.greet(connection)
+
+    async def on_message(self, connection: Connection, data: str | bytes) -> None:
+        """A client's frame."""
+        message_id = None
+        try:
+            command = parse_room_frame(data, message_bytes_max=self.context.runtime.limits.message_bytes_max)
+            if isinstance(command, SendMessage):
+                message_id = command.id
+                self._take(connection, command)
+            elif isinstance(command, Stop):
+                await self.stop()
+            elif isinstance(command, Retry):
+                await self.retry()
+            elif isinstance(command, Ping):
+                connection.send_frame(PONG)
+        except (WireError, LimitExceeded, BadArguments) as error:
+            connection.send_frame(error_frame(error.code, str(error), error.retryable, id=message_id))
+
+    def _take(self, connection: Connection, command: SendMessage) -> None:
+        user = connection.user or command.user or connection.query.get("user") or None
+        message = user_message(command.id or self.context.new_id(), command.content, user=user)
+        submitted = self.submit_message(message)
+        if submitted.known:
+            # The client sends again because it never saw its message come back.
+            stored = self._transcript.find(submitted.message_id)
+            if stored is not None:
+                self._audience.show_again(connection, stored)
+
+    async def on_error(self, connection: Connection | None, error: Exception) -> None:
+        """Tell the client whose frame failed."""
+        if connection is not None:
+            known = isinstance(error, PerdureError)
+            code = error.code if isinstance(error, PerdureError) else "internal_error"
+            text = str(error) if known else "something went wrong in the room; it has been logged"
+            connection.send_frame(error_frame(code, text, known and getattr(error, "retryable", False)))

@@ -1,0 +1,238 @@
+"""The transcript: a room's messages in its own tables.
+
+::
+
+    messages   seq         order of arrival; never used again after a cut
+               id          the message's id on every wire
+               role        user | assistant | system
+               created_ms  Unix milliseconds
+               status      user:       waiting (its turn has not begun) | answered
+                           assistant:  streaming | complete | aborted | failed
+               answers     assistant: the id of the user message that it answers
+               answer_id   user: the id that its answer has or will have (null: none is made)
+               attempt     assistant: how often the model was started for it
+               error       assistant, failed: why
+               message     the UIMessage as JSON; of a streaming answer, without its text
+    room       one row: ``cuts``, how often messages were removed
+
+An answer's chunks are in the stream ``turns/<answer id>``; its message is their fold, stored
+when the turn ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ..storage.object_storage import Storage
+from ..wire.messages import ChatMessage, decode_message, encode_message
+
+MIGRATIONS = (
+    """
+    CREATE TABLE messages(
+      seq INTEGER PRIMARY KEY AUTOINCREMENT,
+      id TEXT NOT NULL UNIQUE,
+      role TEXT NOT NULL,
+      created_ms INTEGER NOT NULL,
+      status TEXT NOT NULL,
+      answers TEXT,
+      answer_id TEXT,
+      attempt INTEGER NOT NULL DEFAULT 0,
+      error TEXT,
+      message TEXT NOT NULL
+    );
+    CREATE INDEX messages_open ON messages(status) WHERE status IN ('waiting', 'streaming');
+    CREATE TABLE room(id INTEGER PRIMARY KEY, cuts INTEGER NOT NULL);
+    INSERT INTO room VALUES(1, 0);
+    """,
+)
+
+COLUMNS = "seq, id, role, created_ms, status, answers, answer_id, attempt, error, message"
+
+
+class StoredMessage(msgspec.Struct):
+    """One row of the transcript."""
+
+    seq: int
+    id: str
+    role: str
+    created_ms: int
+    status: str
+    answers: str | None
+    answer_id: str | None
+    attempt: int
+    error: str | None
+    message: ChatMessage
+
+    @property
+    def stream_name(self) -> str:
+        """The stream that holds the answer's chunks."""
+        return stream_name(self.id)
+
+
+def stream_name(answer_id: str) -> str:
+    """The name of the stream with an answer's chunks."""
+    return f"turns/{answer_id}"
+
+
+class Transcript:
+    """Reads and writes the messages of one room."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def _rows(self, where: str, *bindings: object) -> list[StoredMessage]:
+        rows = self._storage.database.execute(f"SELECT {COLUMNS} FROM messages {where}", bindings)
+        return [_stored(*row) for row in rows]
+
+    def find(self, message_id: str) -> StoredMessage | None:
+        """The message of that id."""
+        rows = self._rows("WHERE id = ?", message_id)
+        return rows[0] if rows else None
+
+    def newest(self, limit: int, before_seq: int | None = None) -> list[StoredMessage]:
+        """The newest messages (before one), oldest first."""
+        if before_seq is None:
+            return self._rows("ORDER BY seq DESC LIMIT ?", limit)[::-1]
+        return self._rows("WHERE seq < ? ORDER BY seq DESC LIMIT ?", before_seq, limit)[::-1]
+
+    def after(self, seq: int, limit: int = -1) -> list[StoredMessage]:
+        """The messages that came after one, oldest first."""
+        return self._rows("WHERE seq > ? ORDER BY seq LIMIT ?", seq, limit)
+
+    def at(self, seq: int) -> StoredMessage | None:
+        """The message with that number."""
+        rows = self._rows("WHERE seq = ?", seq)
+        return rows[0] if rows else None
+
+    def streaming(self) -> list[StoredMessage]:
+        """Answers whose turn has begun and not ended (after a crash: was interrupted)."""
+        return self._rows("WHERE status = 'streaming' ORDER BY seq")
+
+    def waiting(self) -> list[StoredMessage]:
+        """User messages whose turn has not begun, oldest first."""
+        return self._rows("WHERE status = 'waiting' ORDER BY seq")
+
+    def last(self, role: str | None = None) -> StoredMessage | None:
+        """The newest message (of that role)."""
+        rows = self._rows("WHERE ?1 IS NULL OR role = ?1 ORDER BY seq DESC LIMIT 1", role)
+        return rows[0] if rows else None
+
+    @property
+    def last_seq(self) -> int:
+        rows = self._storage.database.execute("SELECT coalesce(max(seq), 0) FROM messages")
+        return int(rows[0][0])
+
+    @property
+    def cuts(self) -> int:
+        """How often messages were removed: an offset from before a cut is no longer good."""
+        return int(self._storage.database.execute("SELECT cuts FROM room")[0][0])
+
+    def add(
+        self,
+        message: ChatMessage,
+        created_ms: int,
+        status: str,
+        *,
+        answers: str | None = None,
+        answer_id: str | None = None,
+        attempt: int = 0,
+    ) -> StoredMessage:
+        """Append a message; its id must be new."""
+        self._begin()
+        self._storage.database.execute(
+            "INSERT INTO messages(id, role, created_ms, status, answers, answer_id, attempt, message)"
+            " VALUES(?,?,?,?,?,?,?,?)",
+            (message.id, message.role, created_ms, status, answers, answer_id, attempt, _encode(message)),
+        )
+        seq = self._storage.database.connection.last_insert_rowid()
+        return StoredMessage(
+            seq, message.id, message.role, created_ms, status, answers, answer_id, attempt, None, message
+        )
+
+    def set_status(self, stored: StoredMessage, status: str) -> None:
+        self._begin()
+        self._storage.database.execute("UPDATE messages SET status = ? WHERE seq = ?", (status, stored.seq))
+        stored.status = status
+
+    def set_attempt(self, stored: StoredMessage, attempt: int) -> None:
+        self._begin()
+        self._storage.database.execute("UPDATE messages SET attempt = ? WHERE seq = ?", (attempt, stored.seq))
+        stored.attempt = attempt
+
+    def ask_again(self, question: StoredMessage, answer_id: str) -> None:
+        """The question waits for a new answer, with this id."""
+        self._begin()
+        self._storage.database.execute(
+            "UPDATE messages SET status = 'waiting', answer_id = ? WHERE seq = ?", (answer_id, question.seq)
+        )
+        question.status, question.answer_id = "waiting", answer_id
+
+    def settle(self, stored: StoredMessage, message: ChatMessage, status: str, error: str | None) -> None:
+        """Store an answer as its turn left it."""
+        self._begin()
+        self._storage.database.execute(
+            "UPDATE messages SET status = ?, error = ?, message = ? WHERE seq = ?",
+            (status, error, _encode(message), stored.seq),
+        )
+        stored.status, stored.error, stored.message = status, error, message
+
+    def cut_from(self, seq: int) -> list[StoredMessage]:
+        """Remove the message with that number and all after it; return them."""
+        removed = self._rows("WHERE seq >= ? ORDER BY seq", seq)
+        if removed:
+            self._begin()
+            self._storage.database.execute("DELETE FROM messages WHERE seq >= ?", (seq,))
+            self._storage.database.execute("UPDATE room SET cuts = cuts + 1")
+        return removed
+
+    def conversation(self, question: StoredMessage) -> Sequence[ChatMessage]:
+        """What a model is shown to answer ``question``: each earlier question followed by its newest answer."""
+        messages = self._rows("ORDER BY seq")
+        answers: dict[str, StoredMessage] = {}
+        for stored in messages:
+            if stored.role == "assistant" and stored.answers is not None and stored.status != "streaming":
+                answers[stored.answers] = stored
+        shown: list[ChatMessage] = []
+        for stored in messages:
+            if stored.seq == question.seq or (stored.role == "user" and stored.status == "waiting"):
+                continue
+            if stored.role == "assistant":
+                if stored.answers is None:
+                    shown.append(stored.message)
+                continue
+            if stored.seq > question.seq and stored.role == "user":
+                continue
+            shown.append(stored.message)
+            answer = answers.get(stored.id)
+            if answer is not None and answer.message.text:
+                shown.append(answer.message)
+        shown.append(question.message)
+        return shown
+
+    def _begin(self) -> None:
+        if not self._storage.dirty:
+            self._storage.mark_dirty()
+        self._storage.database.begin()
+
+
+def _stored(
+    seq: int,
+    id: str,
+    role: str,
+    created_ms: int,
+    status: str,
+    answers: str | None,
+    answer_id: str | None,
+    attempt: int,
+    error: str | None,
+    message: str,
+) -> StoredMessage:
+    return StoredMessage(
+        seq, id, role, created_ms, status, answers, answer_id, attempt, error, decode_message(message)
+    )
+
+
+def _encode(message: ChatMessage) -> str:
+    return encode_message(message).decode()

@@ -1,0 +1,272 @@
+"""The ASGI application: life, dispatch, errors.
+
+Sockets are dispatched before the router, which serves the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import unquote
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ..chat.room import ChatRoom
+from ..errors import Overloaded, PerdureError, RemoteProtocolError
+from ..objects.instance import Instance
+from ..objects.runtime import Runtime
+from ..values import ObjectId
+from .aisdk import AiSdk
+from .auth import Door
+from .operations import Operations
+from .replies import error_reply
+from .rpc import Rpc
+from .websocket import serve_socket
+
+log = structlog.get_logger("perdure.server")
+
+START_WAIT_MS = 1_000
+"""How long the server waits for recovery before it begins to answer (with 503 until it is done)."""
+
+CORS_ALLOW = (
+    "content-type",
+    "last-event-id",
+    "x-run-id",
+    "x-resume-from-sequence",
+    "x-existing-message-id",
+    "authorization",
+)
+CORS_EXPOSE = ("location", "etag", "x-vercel-ai-ui-message-stream", "retry-after")
+
+ErrorPage = Callable[[int, str, str], str]
+
+
+class NotFound(PerdureError):
+    """There is nothing at this address."""
+
+    code = "not_found"
+    status = 404
+
+
+class Server:
+    """Serves one runtime over ASGI."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        door: Door,
+        room_class: type[ChatRoom] | None,
+        *,
+        pages: Sequence[BaseRoute] = (),
+        error_page: ErrorPage | None = None,
+        origins: Collection[str] = (),
+        rooms_at_root: bool = False,
+    ) -> None:
+        self.runtime = runtime
+        self._door = door
+        self._room_class = room_class
+        self._error_page = error_page
+        self._rooms_at_root = rooms_at_root
+        self._starting: asyncio.Task[None] | None = None
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=CORS_ALLOW,
+            expose_headers=CORS_EXPOSE,
+            allow_credentials="*" not in origins,
+        )
+        self._router = Starlette(
+            routes=[*self._routes(), *pages],
+            middleware=[cors] if origins else [],
+            exception_handlers={
+                PerdureError: self._on_error,
+                HTTPException: self._on_http_error,
+                Exception: self._on_bug,
+            },
+        )
+
+    def _routes(self) -> list[BaseRoute]:
+        operations = Operations(self.runtime)
+        rpc = Rpc(self.runtime, self._door)
+        routes: list[BaseRoute] = [
+            Route("/healthz", operations.healthz),
+            Route("/metrics", operations.metrics),
+            Route("/rpc/{class}/{name}/{method}", _endpoint(rpc.call), methods=["POST"]),
+            Route("/objects/{class}/{name}", _endpoint(self._request), methods=_ALL_METHODS),
+            Route("/objects/{class}/{name}/{path:path}", _endpoint(self._request), methods=_ALL_METHODS),
+        ]
+        if self._room_class is not None:
+            chat = AiSdk(self.runtime, self._door, self._room_class)
+            routes += [
+                Route("/api/chat", _endpoint(chat.post), methods=["POST"]),
+                Route("/api/chat/{id}/stream", _endpoint(chat.resume)),
+                Route("/api/chat/{id}/stop", _endpoint(chat.stop), methods=["POST"]),
+                Route("/api/chat/{id}/messages", _endpoint(chat.messages)),
+            ]
+        return routes
+
+    # --- ASGI
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        if self._starting is None:
+            await self.start()
+        if kind == "websocket":
+            await self._socket(scope, receive, send)
+        elif self.runtime.ready or _route_path(scope) == "/healthz":
+            await self._router(scope, receive, send)
+        else:
+            starting = "shutting down" if self.runtime.draining else "starting"
+            await error_reply(Overloaded(f"the server is {starting}; try again in a moment"))(scope, receive, send)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self.runtime.ready:
+            await receive()
+            await send({"type": "websocket.close", "code": 1013, "reason": "the server is starting"})
+            return
+        try:
+            object_id: ObjectId | PerdureError = self._socket_target(_route_path(scope))
+        except PerdureError as error:
+            object_id = error
+        await serve_socket(self.runtime, self._door, object_id, scope, receive, send)
+
+    def _socket_target(self, path: str) -> ObjectId:
+        pieces = [unquote(piece) for piece in path.strip("/").split("/")]
+        if pieces[0] == "ws" and len(pieces) >= 2 and self._room_class is not None:
+            return self.runtime.object_id(self._room_class, "/".join(pieces[1:]))
+        if pieces[0] == "objects" and len(pieces) >= 3:
+            return self.runtime.object_id(pieces[1], pieces[2])
+        if self._rooms_at_root and len(pieces) == 1 and self._room_class is not None:
+            return self.runtime.object_id(self._room_class, pieces[0])
+        raise NotFound("there is no room at this address; rooms are at /ws/{room}")
+
+    # --- life
+
+    async def start(self) -> None:
+        """Start the runtime; returns when it is ready, or after a while when recovery takes long.
+
+        Raises:
+            StorageError: the data folder cannot be opened.
+        """
+        if self._starting is None:
+            self._starting = asyncio.create_task(self.runtime.start(self._on_recovery), name="perdure:start")
+            self._starting.add_done_callback(self._on_started)
+        done, _ = await asyncio.wait({self._starting}, timeout=START_WAIT_MS / 1000)
+        if done:
+            self._starting.result()
+
+    def _on_started(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the server cannot start", error=str(error))
+
+    def _on_recovery(self, done: int, total: int) -> None:
+        if total >= 1_000 and done % 1_000 == 0:
+            log.info("recovering", objects=done, total=total)
+
+    async def stop(self) -> None:
+        """Drain and close."""
+        if self._starting is None:
+            return
+        await asyncio.wait({self._starting})
+        if self._starting.cancelled() or self._starting.exception() is not None:
+            return
+        await self.runtime.stop()
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
+        """For a surrounding application: ``FastAPI(lifespan=app.lifespan)``."""
+        await self.start()
+        try:
+            yield
+        finally:
+            await self.stop()
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.start()
+        except PerdureError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        assert self._starting is not None
+        if not self._starting.done():
+            # Recovery goes on behind 503s; if it fails now, the server ends as it would have before.
+            self._starting.add_done_callback(_end_process_on_error)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    # --- requests to objects
+
+    async def _request(self, request: Request) -> ASGIApp:
+        """HTTP for an object's own ``on_request``."""
+        object_id = self.runtime.object_id(request.path_params["class"], request.path_params["name"])
+        await self._door.admit(request, object_id.name)
+
+        async def handle(instance: Instance) -> Any:
+            return await instance.object.on_request(request)
+
+        try:
+            response: ASGIApp = await self.runtime.run_in(object_id, handle)
+        except NotImplementedError:
+            raise NotFound(f"{object_id.class_name} answers no HTTP requests") from None
+        return response
+
+    # --- errors
+
+    async def _on_error(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, PerdureError)
+        if self._error_page is not None and "text/html" in request.headers.get("accept", ""):
+            title = error.code.replace("_", " ").capitalize()
+            return HTMLResponse(self._error_page(error.status, title, str(error)), error.status)
+        return error_reply(error)
+
+    async def _on_http_error(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        shown: PerdureError = RemoteProtocolError(error.detail)
+        if error.status_code == 404:
+            shown = NotFound()
+        shown.status = error.status_code
+        return await self._on_error(request, shown)
+
+    async def _on_bug(self, request: Request, error: Exception) -> Response:
+        log.error("request failed", path=request.url.path, exc_info=error)
+        return await self._on_error(request, PerdureError("something went wrong on the server; it has been logged"))
+
+
+_ALL_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+def _endpoint(handler: Callable[[Request], Awaitable[ASGIApp]]) -> Callable[[Request], Awaitable[Any]]:
+    async def endpoint(request: Request) -> Any:
+        return await handler(request)
+
+    return endpoint
+
+
+def _route_path(scope: Scope) -> str:
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(root) else path
+
+
+def _end_process_on_error(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,116 @@
+"""RPC over HTTP: ``POST /rpc/{class}/{name}/{method}``.
+
+The body is a JSON array (positional arguments) or object (named ones), or empty. Arguments are
+checked against the method's annotations. The answer is ``{"result": ...}``; an async
+generator's values stream as server-sent events, one JSON value each, then ``event: done``.
+An error that comes after the stream began is ``event: error`` with the common error shape.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable
+from functools import lru_cache
+from typing import Any, get_type_hints
+
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.types import ASGIApp
+
+from ..errors import BadArguments, PerdureError, RemoteProtocolError
+from ..objects.namespace import callable_of
+from ..objects.runtime import Runtime
+from ..wire.sse import sse_event
+from .auth import Door
+from .replies import error_reply, json_reply, read_body
+from .sse import EventStream
+
+log = structlog.get_logger("perdure.server")
+
+RPC_BODY_BYTES_MAX = 4 * 1024 * 1024
+"""Largest body of a call."""
+
+EVENT_HEADERS = {"content-type": "text/event-stream", "cache-control": "no-cache", "x-accel-buffering": "no"}
+
+
+class InternalError(PerdureError):
+    """The object's method failed; the error has been logged."""
+
+    code = "internal_error"
+
+
+class Rpc:
+    """The RPC route for all classes of the app."""
+
+    def __init__(self, runtime: Runtime, door: Door) -> None:
+        self._runtime = runtime
+        self._door = door
+
+    async def call(self, request: Request) -> ASGIApp:
+        """Run one call."""
+        object_id = self._runtime.object_id(request.path_params["class"], request.path_params["name"])
+        await self._door.admit(request, object_id.name)
+        function = callable_of(self._runtime.classes[object_id.class_name], request.path_params["method"])
+        body = await read_body(request, "rpc_body_bytes_max", RPC_BODY_BYTES_MAX)
+        arguments, named = check_arguments(function, body)
+        result = self._runtime.call(object_id, function, arguments, named)
+        if inspect.isasyncgenfunction(function):
+            return EventStream(_events(result), EVENT_HEADERS)
+        try:
+            return json_reply({"result": await result})
+        except PerdureError:
+            raise
+        except Exception as error:
+            log.warning("call failed", object=object_id.key, method=function.__name__, exc_info=error)
+            return error_reply(InternalError(f"{type(error).__name__}: {error}"))
+
+
+async def _events(values: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+    try:
+        async for value in values:
+            yield sse_event(msgspec.json.encode(value))
+        yield sse_event(b"{}", event="done")
+    except Exception as error:
+        shown = error if isinstance(error, PerdureError) else InternalError(f"{type(error).__name__}: {error}")
+        yield sse_event(msgspec.json.encode(shown.as_json()), event="error")
+
+
+@lru_cache(maxsize=1_024)
+def _parameters(function: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
+    signature = inspect.signature(function)
+    parameters = dict(list(signature.parameters.items())[1:])  # without self
+    return parameters, get_type_hints(function)
+
+
+def check_arguments(function: Callable[..., Any], body: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The call's arguments, converted to the method's annotations.
+
+    Raises:
+        RemoteProtocolError: the body is no JSON array or object.
+        BadArguments: they do not fit the method.
+    """
+    try:
+        given = msgspec.json.decode(body) if body.strip() else []
+    except msgspec.DecodeError as error:
+        raise RemoteProtocolError(f"the body is not valid JSON: {error}") from error
+    if not isinstance(given, (list, dict)):
+        raise RemoteProtocolError("the body is a JSON array of arguments or an object of named ones")
+    parameters, hints = _parameters(function)
+    signature = inspect.Signature(list(parameters.values()))
+    try:
+        bound = signature.bind(*given) if isinstance(given, list) else signature.bind(**given)
+    except TypeError as error:
+        raise BadArguments(f"{function.__name__}: {error}") from error
+    for name, value in bound.arguments.items():
+        wanted: Any = hints.get(name, Any)
+        parameter = parameters[name]
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            wanted = tuple.__class_getitem__((wanted, ...))
+        elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            wanted = dict.__class_getitem__((str, wanted))
+        try:
+            bound.arguments[name] = msgspec.convert(value, wanted)
+        except msgspec.ValidationError as error:
+            raise BadArguments(f"{function.__name__}: argument {name}: {error}") from error
+    return bound.args, bound.kwargs
