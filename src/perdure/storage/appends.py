@@ -296,7 +296,8 @@ class StreamTable:
         for stream in list(self._open.values()):
             if stream.number not in known:
                 self._reset(stream)
-        self._open.clear()
+            if stream.number not in known and stream.gone:
+                del self._open[stream.name]
         for stream, position, materialised, size, tail, tail_bytes, closed in mark.streams:
             stream.position, stream.materialised, stream.bytes = position, materialised, size
             stream.tail, stream.tail_bytes, stream.closed = tail, tail_bytes, closed
