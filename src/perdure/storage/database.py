@@ -21,6 +21,7 @@ Two rules keep the file recoverable from the journal whatever a power cut leaves
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,7 @@ from typing import Any
 import apsw
 
 from ..errors import CorruptionError, FormatError, StorageError
-from .files import Files
+from .files import Files, disk_error
 from .journal import translate
 from .record import FRAME_HEADER_BYTES, pages_section
 from .template import APPLICATION_ID, PAGE_BYTES
@@ -112,6 +113,13 @@ class Database:
     # --- capture
 
     def _on_commit(self, _connection: apsw.Connection, _name: str, frames: int) -> int:
+        try:
+            self._capture(frames)
+        except OSError as error:
+            raise disk_error(error, str(self._wal_path)) from error
+        return apsw.SQLITE_OK
+
+    def _capture(self, frames: int) -> None:
         if self._wal_descriptor < 0:
             self._wal_descriptor = os.open(self._wal_path, os.O_RDONLY)
         if self._log_may_restart:
@@ -126,7 +134,6 @@ class Database:
             raise StorageError(f"{self._wal_path}: {len(data)} of {size} bytes could be read back")
         self._captured.append(data)
         self._frames = frames
-        return apsw.SQLITE_OK
 
     @property
     def log_frames(self) -> int:
@@ -158,7 +165,8 @@ class Database:
             os.close(self._wal_descriptor)
             self._wal_descriptor = -1
         self.connection.close(True)
-        remove_log(self.path, self._files)
+        with contextlib.suppress(OSError):  # opening removes it, too
+            remove_log(self.path, self._files)
 
     # --- schema of the object's class
 

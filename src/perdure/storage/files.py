@@ -7,9 +7,12 @@ with SQLite's own writes, and replay any prefix of them as a disk that lost powe
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
+
+from ..errors import StorageError, StorageFull
 
 
 class Files:
@@ -21,9 +24,20 @@ class Files:
 
     vfs: str = ""
 
+    sync_threads: int = 4
+    """Object files synced at once in a recovery: a disk takes a few syncs together in the time of one."""
+
     def write_new(self, path: Path, data: bytes) -> None:
         """Make or replace the file with ``data``. Not durable before `sync`."""
         path.write_bytes(data)
+
+    def replace(self, path: Path, data: bytes) -> None:
+        """Make or replace the file, durably and in one step: a crash leaves the old bytes or the new ones."""
+        temporary = path.with_name(f"{path.name}.new")
+        self.write_new(temporary, data)
+        self.sync(temporary)
+        temporary.replace(path)
+        self.sync_folder(path.parent)
 
     def write_at(self, path: Path, pieces: Iterable[tuple[int, bytes]], size: int) -> None:
         """Write ``(offset, data)`` pieces into the file and make it exactly ``size`` bytes long."""
@@ -63,3 +77,10 @@ class Files:
     def read(self, path: Path) -> bytes:
         """The file's bytes. Raises FileNotFoundError."""
         return path.read_bytes()
+
+
+def disk_error(error: OSError, where: str) -> StorageError:
+    """The error of ours that says what a failed file operation means for the caller."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull(f"{where}: no room left on the disk")
+    return StorageError(f"{where}: the disk failed ({error})")

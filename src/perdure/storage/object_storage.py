@@ -247,6 +247,7 @@ class Storage:
     def _write(self) -> None:
         if not self._dirty:
             self.mark_dirty()
+        self._forget = False  # whatever is written after delete_all belongs to an object that exists
         self.database.begin()
 
     @contextmanager

@@ -24,9 +24,6 @@ from .record import Append, Record, decode_record
 if TYPE_CHECKING:
     from .store import OpenObject, Store
 
-SYNC_THREADS = 4
-"""Object files synced at once: a disk takes a few syncs together in the time of one."""
-
 REOPEN_BATCH = 200
 """Objects open at once while their stream tails are put into rows."""
 
@@ -104,11 +101,17 @@ def recover(store: Store, on_progress: Callable[[int, int], None]) -> int:
     with_appends = []
     for key, redo in redos.items():
         path = store.path_of(ObjectId.from_key(key))
-        redo.apply(path, store.files, store.read_template)
+        if store.index.exists(ObjectId.from_key(key)):
+            redo.apply(path, store.files, store.read_template)
+            paths.append(path)
+            if redo.appends:
+                with_appends.append(key)
+        else:
+            # `delete_all` was its last commit. Its file may be gone, or be a template that was
+            # never committed to, so that its last records fit nothing.
+            remove_log(path, store.files)
+            store.files.remove(path)
         redo.pages.clear()
-        paths.append(path)
-        if redo.appends:
-            with_appends.append(key)
         done += 1
         on_progress(done, total)
     _sync_all(store, paths)
@@ -140,7 +143,7 @@ def _restore_tails(store: Store, appends: dict[str, list[Append]]) -> None:
             raise StorageError(f"{item.path}: another program has the file open; close it and start again")
         checkpoints.append(checkpoint)
         store.close_object(item)
-    with ThreadPoolExecutor(SYNC_THREADS) as pool:
+    with ThreadPoolExecutor(store.files.sync_threads) as pool:
         list(pool.map(lambda checkpoint: checkpoint.run(), checkpoints))
     for checkpoint in checkpoints:
         store.finish_checkpoint(checkpoint)
@@ -149,7 +152,7 @@ def _restore_tails(store: Store, appends: dict[str, list[Append]]) -> None:
 def _sync_all(store: Store, paths: list[Path]) -> None:
     existing = [path for path in paths if path.exists()]
     try:
-        with ThreadPoolExecutor(SYNC_THREADS) as pool:
+        with ThreadPoolExecutor(store.files.sync_threads) as pool:
             list(pool.map(store.files.sync, existing))
         for folder in {path.parent for path in existing}:
             store.files.sync_folder(folder)

@@ -31,10 +31,10 @@ from typing import Protocol
 
 import msgspec
 
-from ..errors import CorruptionError, DataFolderLocked, FormatError, StorageError
+from ..errors import CorruptionError, DataFolderLocked, FormatError, StorageError, SyncFailed
 from ..values import SHARD_COUNT, ObjectId, shard_of
 from .database import Database
-from .files import Files
+from .files import Files, disk_error
 from .index import NodeIndex
 from .journal import IndexChange, JournalEntry, JournalListener, SqliteJournal
 from .object_storage import Storage
@@ -103,18 +103,25 @@ class OpenObject:
 class Checkpoint:
     """A checkpoint under way: pages are in the object's file, `run` syncs it (from a thread)."""
 
-    def __init__(self, key: str, path: Path, files: Files) -> None:
+    def __init__(self, key: str, path: Path, files: Files, unsynced: set[str]) -> None:
         self.key = key
         self._path = path
         self._files = files
+        self._unsynced = unsynced
 
     def run(self) -> None:
-        """Make the object's file durable. Blocks."""
+        """Make the object's file durable. Blocks.
+
+        Raises:
+            SyncFailed: it is not. Syncing again would prove nothing, for the disk may have dropped the
+                pages: the next checkpoint fails, too, and the next `Store.open` writes them anew.
+        """
         try:
             self._files.sync(self._path)
             self._files.sync_folder(self._path.parent)
         except OSError as error:
-            raise StorageError(f"{self._path}: the disk refused a sync ({error})") from error
+            self._unsynced.add(self.key)
+            raise SyncFailed(f"{self._path}: the disk refused a sync ({error})") from error
 
 
 class ObjectOwner(Protocol):
@@ -151,6 +158,7 @@ class Store:
         self._first_live: dict[str, int] = {}
         self._next_live: dict[str, int | None] = {}
         self._to_redo: dict[str, int] = {}
+        self._unsynced: set[str] = set()
         self.files.make_folder(folder)
         self._lock = _lock(folder)
         try:
@@ -178,9 +186,7 @@ class Store:
         except FileNotFoundError:
             if (self.folder / "journal.sqlite").exists():
                 raise CorruptionError("the folder has a journal but no perdure.json", str(path)) from None
-            self.files.write_new(path, msgspec.json.encode(FolderFormat(FORMAT, SHARD_COUNT)))
-            self.files.sync(path)
-            self.files.sync_folder(self.folder)
+            self.files.replace(path, msgspec.json.encode(FolderFormat(FORMAT, SHARD_COUNT)))
             return SHARD_COUNT
         except msgspec.MsgspecError as error:
             raise CorruptionError(str(error), str(path)) from error
@@ -191,8 +197,7 @@ class Store:
         while found.format < FORMAT:
             MIGRATIONS[found.format](self.folder)
             found.format += 1
-            self.files.write_new(path, msgspec.json.encode(found))
-            self.files.sync(path)
+            self.files.replace(path, msgspec.json.encode(found))
         return found.shards
 
     def start(self) -> None:
@@ -245,12 +250,22 @@ class Store:
             CorruptionError: the object exists but its file is gone or is not one of ours.
             StorageError: the disk failed.
         """
+        try:
+            opened = self._open(object_id, owner, migrations)
+        except OSError as error:
+            raise disk_error(error, object_id.key) from error
+        self._to_redo.pop(object_id.key, None)
+        self._unsynced.discard(object_id.key)
+        return opened
+
+    def _open(self, object_id: ObjectId, owner: ObjectOwner, migrations: tuple[str, ...] | None) -> OpenObject:
         key, path = object_id.key, self.path_of(object_id)
+        listed = self.index.exists(object_id)
         appends: list[Append] = []
-        if key in self._to_redo:
-            appends = self._redo(key, path)
+        if key in self._to_redo or key in self._unsynced:
+            appends = self._redo(key, path, listed)
         new_template: bytes | None = None
-        if key not in self._first_live and not self.index.exists(object_id):
+        if key not in self._first_live and not listed:
             template = self.template(migrations or ())
             self.files.write_new(path, template.data)
             new_template = template.digest
@@ -258,6 +273,8 @@ class Store:
             raise CorruptionError(f"the file of {key} is gone", str(path))
         database = Database(path, self.files)
         opened = OpenObject(object_id, shard_of(key, self.shards), path, next(self._incarnations), new_template)
+        # A file that is not listed is what `delete_all` left: the next commit lists the object again.
+        opened.registered = listed
         opened.storage = Storage(
             database,
             on_dirty=owner.on_dirty,
@@ -275,8 +292,11 @@ class Store:
             raise
         return opened
 
-    def _redo(self, key: str, path: Path) -> list[Append]:
+    def _redo(self, key: str, path: Path, listed: bool) -> list[Append]:
         """Rebuild a discarded object's file from its durable records; return the entries to restore."""
+        if not listed:  # nothing durable, or `delete_all` was the last durable commit
+            self._first_live.pop(key, None)
+            return []
         redo = Redo()
         first = self._first_live.get(key)
         if first is not None:
@@ -285,7 +305,6 @@ class Store:
         redo.apply(path, self.files, self.read_template)
         if redo.empty:
             self._first_live.pop(key, None)
-        del self._to_redo[key]
         return redo.appends
 
     def read_template(self, digest: bytes) -> bytes:
@@ -356,7 +375,12 @@ class Store:
 
         None when it cannot be done now (a page is not durable yet, or a reader from outside is in the
         way); the checkpoint is then off and may be begun again later.
+
+        Raises:
+            SyncFailed: the last one could not be synced; the object must be discarded.
         """
+        if opened.key in self._unsynced:
+            raise SyncFailed(f"{opened.path}: the last checkpoint could not be synced")
         database = opened.storage.database
         if (
             database.in_transaction
@@ -365,7 +389,7 @@ class Store:
         ):
             self.abandon_checkpoint(opened.key)
             return None
-        return Checkpoint(opened.key, opened.path, self.files)
+        return Checkpoint(opened.key, opened.path, self.files, self._unsynced)
 
     def finish_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Last step, after `Checkpoint.run`: the records before the first step are dead."""

@@ -56,9 +56,8 @@ SMALL_LIMITS: tuple[tuple[Any, str, int], ...] = (
     (journal, "JOURNAL_WAL_FRAMES_MAX", 80),
     (journal, "TRIM_ROWS_MAX", 6),
     (redo, "REOPEN_BATCH", 2),
-    (redo, "SYNC_THREADS", 1),
 )
-"""The engine's limits, so small that a workload of seconds crosses them; one thread, so that logs repeat."""
+"""The engine's limits, so small that a short workload crosses them."""
 
 
 class Lost(AssertionError):
