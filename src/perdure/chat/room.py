@@ -193,20 +193,22 @@ class ChatRoom(DurableObject):
         known = self._transcript.find(message.id)
         if known is not None:
             return Submitted(known.id, known.answer_id, known=True)
-        waiting = len(self._transcript.waiting())
-        if waiting >= WAITING_MESSAGES_MAX:
-            raise LimitExceeded("waiting_messages_max", waiting + 1, WAITING_MESSAGES_MAX)
-        answer_id = self.context.new_id() if self._answers() else None
-        status = "waiting" if answer_id is not None else "answered"
+        answer_id, status = None, "answered"
+        if self._answers():
+            waiting = self._transcript.count_waiting()
+            if waiting >= WAITING_MESSAGES_MAX:
+                raise LimitExceeded("waiting_messages_max", waiting + 1, WAITING_MESSAGES_MAX)
+            answer_id, status = self.context.new_id(), "waiting"
         stored = self._transcript.add(message, self.now_ms(), status, answer_id=answer_id)
         if answer_id is not None:
             # The stream is there before the turn begins: a reader may come at once.
             self.streams.create(stream_name(answer_id))
             self.context.hold_awake(True)
         self._audience.on_message(stored)
-        if self._turn is not None and self.policy == "latest":
-            self._turn.stop("superseded")
-        self._next_turn()
+        if answer_id is not None:
+            if self._turn is not None and self.policy == "latest":
+                self._turn.stop("superseded")
+            self._next_turn()
         return Submitted(stored.id, answer_id)
 
     def regenerate(self, answer_id: str | None) -> Submitted | None:

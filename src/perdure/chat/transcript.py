@@ -2,7 +2,7 @@
 
 ::
 
-    messages   seq         order of arrival; never used again after a cut
+    messages   seq         order of arrival; after a cut numbers come again (offsets tell by ``cuts``)
                id          the message's id on every wire
                role        user | assistant | system
                created_ms  Unix milliseconds
@@ -31,7 +31,7 @@ from ..wire.messages import ChatMessage, decode_message, encode_message
 MIGRATIONS = (
     """
     CREATE TABLE messages(
-      seq INTEGER PRIMARY KEY AUTOINCREMENT,
+      seq INTEGER PRIMARY KEY,
       id TEXT NOT NULL UNIQUE,
       role TEXT NOT NULL,
       created_ms INTEGER NOT NULL,
@@ -113,6 +113,10 @@ class Transcript:
     def waiting(self) -> list[StoredMessage]:
         """User messages whose turn has not begun, oldest first."""
         return self._rows("WHERE status = 'waiting' ORDER BY seq")
+
+    def count_waiting(self) -> int:
+        """How many user messages wait for their turn."""
+        return int(self._storage.database.execute("SELECT count(*) FROM messages WHERE status = 'waiting'")[0][0])
 
     def last(self, role: str | None = None) -> StoredMessage | None:
         """The newest message (of that role)."""

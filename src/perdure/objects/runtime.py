@@ -109,7 +109,7 @@ class Runtime:
         self.store = await asyncio.to_thread(open_store)
         for name, object_class in self.classes.items():
             await asyncio.to_thread(self.store.prepare_class, name, tuple(object_class.migrations))
-        self.store.start()
+        await asyncio.to_thread(self.store.start)
         self._watchdog.start(self.loop)
         self.ready = True
         woken = 0

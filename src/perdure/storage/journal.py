@@ -22,6 +22,7 @@ deleted from the front in batches, so what is left is always a whole suffix of t
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -37,8 +38,11 @@ from ..errors import CorruptionError, FencedError, StorageError, StorageFull, Sy
 JOURNAL_BATCH_BYTES_MAX = 16 * 1024 * 1024
 """Most bytes in one commit of the journal: bounds the memory and the time of one sync."""
 
-JOURNAL_WAL_FRAMES_MAX = 2_000
+JOURNAL_WAL_FRAMES_MAX = 600
 """Frames (of 4 KiB) after which the journal's own write-ahead log is folded into its file."""
+
+JOURNAL_WAL_BYTES = 2 * JOURNAL_WAL_FRAMES_MAX * 4_120
+"""Size that the log's file is made with: it is overwritten in a circle and need not grow while in use."""
 
 TRIM_ROWS_MAX = 2_000
 """Dead rows deleted in one commit: deleting never delays a batch by more than a few ms."""
@@ -156,6 +160,7 @@ class SqliteJournal:
         """Start the writer thread."""
         self._thread = threading.Thread(target=self._run, name="perdure-journal", daemon=True)
         self._thread.start()
+        self._writer.threaded = True
 
     def append(
         self,
@@ -288,14 +293,57 @@ _NOTHING = JournalEntry(0, 0, 0, "", 0, b"")
 """Wakes the writer without giving it anything to write."""
 
 
+class _Folder:
+    """Folds the journal's write-ahead log into its file on a thread and a connection of its own."""
+
+    def __init__(self, path: Path, vfs: str) -> None:
+        self._path = path
+        self._vfs = vfs
+        self._thread: threading.Thread | None = None
+
+    def ready(self) -> bool:
+        """Start folding if nothing runs; True once a fold that was started has finished."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="perdure-journal-fold", daemon=True)
+            self._thread.start()
+            return False
+        if self._thread.is_alive():
+            return False
+        self._thread = None
+        return True
+
+    def _run(self) -> None:
+        try:
+            connection = _open(self._path, self._vfs)
+        except StorageError:
+            return
+        try:
+            self.fold(connection)
+        finally:
+            connection.close()
+
+    def fold(self, connection: apsw.Connection) -> None:
+        """Fold what can be folded without waiting for anyone."""
+        with contextlib.suppress(apsw.Error):
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def close(self) -> None:
+        """Wait for a fold that runs."""
+        if self._thread is not None:
+            self._thread.join()
+
+
 class _Writer:
     """The connection that writes. Only one thread uses it at a time."""
+
+    threaded = False
 
     def __init__(self, path: Path, vfs: str) -> None:
         self.path = path
         self._connection = _open(path, vfs)
         self._frames = 0
         self._trimmed = 0
+        self._folder = _Folder(path, vfs)
         try:
             _create(self._connection)
         except apsw.Error as error:
@@ -346,12 +394,19 @@ class _Writer:
                 connection.execute("ROLLBACK")
             raise translate(error, "journal") from error
         if self._frames >= JOURNAL_WAL_FRAMES_MAX:
-            # The batch is durable already; folding the log is housekeeping, its failure is no failure
-            # of the batch: SQLite keeps the frames and the next fold tries again from them.
-            try:
-                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            except apsw.Error:
-                pass
+            self._fold()
+
+    def _fold(self) -> None:
+        """Bring the log's frames into the file, nearly all of them beside the writer.
+
+        The batch is durable already: folding is housekeeping, and its failure is no failure of the
+        batch. SQLite keeps the frames, and the next fold tries again.
+        """
+        if not self.threaded:
+            self._folder.fold(self._connection)
+        elif self._folder.ready():
+            # What was written while the thread folded is little; with it folded, too, the log starts over.
+            self._folder.fold(self._connection)
 
     def _delete_dead(self, trim_to: int) -> int:
         connection = self._connection
@@ -388,6 +443,7 @@ class _Writer:
             connection.execute("INSERT OR REPLACE INTO alarms VALUES(?,?)", (entry.object_key, change.alarm_ms))
 
     def close(self) -> None:
+        self._folder.close()
         try:
             self._connection.close()
         except apsw.Error:  # the disk may be gone; what was acknowledged is in the log

@@ -36,7 +36,7 @@ from ..values import SHARD_COUNT, ObjectId, shard_of
 from .database import Database
 from .files import Files, disk_error
 from .index import NodeIndex
-from .journal import IndexChange, JournalEntry, JournalListener, SqliteJournal
+from .journal import JOURNAL_WAL_BYTES, IndexChange, JournalEntry, JournalListener, SqliteJournal
 from .object_storage import Storage
 from .record import HEAD, Append, create_section, decode_record
 from .redo import Redo, recover
@@ -201,8 +201,9 @@ class Store:
         return found.shards
 
     def start(self) -> None:
-        """Start the journal's writer (unless the store was made with ``threaded=False``)."""
+        """Start the journal's writer (unless the store was made with ``threaded=False``). Blocks for a sync."""
         if self._threaded:
+            self.files.extend(self.folder / "journal.sqlite-wal", JOURNAL_WAL_BYTES)
             self.journal.start()
 
     # --- objects
