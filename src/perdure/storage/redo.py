@@ -10,10 +10,10 @@ by an ordinary commit and an ordinary checkpoint, through the journal like any o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import CorruptionError, StorageError
 from ..values import ObjectId
@@ -23,6 +23,8 @@ from .record import Append, Record, decode_record
 
 if TYPE_CHECKING:
     from .store import OpenObject, Store
+
+_Item = TypeVar("_Item")
 
 REOPEN_BATCH = 200
 """Objects open at once while their stream tails are put into rows."""
@@ -143,8 +145,7 @@ def _restore_tails(store: Store, appends: dict[str, list[Append]]) -> None:
             raise StorageError(f"{item.path}: another program has the file open; close it and start again")
         checkpoints.append(checkpoint)
         store.close_object(item)
-    with ThreadPoolExecutor(store.files.sync_threads) as pool:
-        list(pool.map(lambda checkpoint: checkpoint.run(), checkpoints))
+    _at_once(store, lambda checkpoint: checkpoint.run(), checkpoints)
     for checkpoint in checkpoints:
         store.finish_checkpoint(checkpoint)
 
@@ -152,9 +153,19 @@ def _restore_tails(store: Store, appends: dict[str, list[Append]]) -> None:
 def _sync_all(store: Store, paths: list[Path]) -> None:
     existing = [path for path in paths if path.exists()]
     try:
-        with ThreadPoolExecutor(store.files.sync_threads) as pool:
-            list(pool.map(store.files.sync, existing))
+        _at_once(store, store.files.sync, existing)
         for folder in {path.parent for path in existing}:
             store.files.sync_folder(folder)
     except OSError as error:
         raise StorageError(f"the disk refused a sync during recovery ({error})") from error
+
+
+def _at_once(store: Store, work: Callable[[_Item], None], items: Sequence[_Item]) -> None:
+    """Do the work for each item, some at once."""
+    threads = min(store.files.sync_threads, len(items))
+    if threads <= 1:
+        for item in items:
+            work(item)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, items))

@@ -188,9 +188,10 @@ class Streams:
     def find(self, name: str) -> Stream | None:
         """The stream of that name, or None."""
         stream = self._open.get(name)
-        if stream is None:
+        if stream is None or stream._stored.gone:  # gone: the transaction that made it was rolled back
             stored = self._storage.stream_table.get(name)
             if stored is None:
+                self._open.pop(name, None)
                 return None
             self._forget_quiet()
             stream = self._open[name] = Stream(stored, self._storage, self._touch)
