@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import multiprocessing
+import os
 import shutil
 import sys
 import tempfile
@@ -36,7 +37,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ..errors import StorageError
+from ..errors import PerdureError, StorageError
 from ..storage import appends, database, journal, redo
 from ..storage.store import Store
 from ..values import ObjectId
@@ -144,12 +145,12 @@ def run_workload(
 ) -> Report:
     """Run one workload and try these points of it."""
     report = Report(seed)
-    base = Path(tempfile.mkdtemp(prefix="perdure-crash-", dir=folder))
+    base = Path(tempfile.mkdtemp(prefix="perdure-crash-", dir=folder or _memory_folder()))
     try:
         with small_limits():
             try:
                 log, history = _record(base, Random(f"{seed}.{workload}"), make_store, make_files)
-            except (AssertionError, StorageError) as error:
+            except (AssertionError, PerdureError) as error:
                 report.points = len(points)
                 report.failures.append(_failure(seed, f"{workload}", error))
                 return report
@@ -159,7 +160,7 @@ def run_workload(
                 random = Random(f"{seed}.{workload}.{point}")
                 try:
                     _Point(base / str(point), history, log, random, report).check(disk, cut)
-                except (AssertionError, StorageError, OSError) as error:
+                except (AssertionError, PerdureError, OSError) as error:
                     report.failures.append(_failure(seed, f"{workload}.{point}", error))
                 report.points += 1
     finally:
@@ -321,6 +322,12 @@ def small_limits() -> Iterator[None]:
     finally:
         for (module, name, _), value in zip(SMALL_LIMITS, before, strict=True):
             setattr(module, name, value)
+
+
+def _memory_folder() -> Path | None:
+    """A folder in memory, where there is one: the simulated disk is a log, not a disk."""
+    folder = Path("/dev/shm")
+    return folder if folder.is_dir() and os.access(folder, os.W_OK) else None
 
 
 def _failure(seed: int, point: str, error: BaseException) -> Failure:

@@ -286,24 +286,19 @@ class Workload:
     def _transact(self, opened: OpenObject, state: ObjectState, depth: int) -> ObjectState:
         if depth > 2:
             return state
-        held = {key for key in self._handles if key[0] == opened.object_id}
         with suppress(_Undo), opened.storage.transaction():
             inside = self._write(opened, state.copy(), self.random.randint(1, 4), depth + 1)
             if self.random.random() < 0.5:
                 raise _Undo
             return inside
-        # A stream that was made inside is gone; one that was deleted inside is back.
-        for key in [key for key in self._handles if key[0] == opened.object_id and key not in held]:
-            if key[1] not in state.streams:
-                del self._handles[key]
-        for name in state.streams:
-            self._handles.pop((opened.object_id, name), None) if self.random.random() < 0.3 else None
         return state
 
     def _handle(self, opened: OpenObject, name: str) -> StoredStream | None:
         """The stream; held on to for the object's life in memory (as applications do), or found anew."""
         key = (opened.object_id, name)
-        stream = self._handles.get(key) or opened.storage.stream_table.get(name)
+        stream = self._handles.pop(key, None)
+        if stream is None or stream.gone:
+            stream = opened.storage.stream_table.get(name)
         if stream is not None and self.random.random() < 0.7:
             self._handles[key] = stream
         return stream

@@ -55,6 +55,7 @@ class RecordingFiles(Files):
 
     def __init__(self, root: Path, *, fault: Callable[[Kind, str], None] | None = None) -> None:
         self.root = root.resolve()
+        self._prefix = f"{self.root}/"
         self.log: list[Operation] = []
         self.fault = fault
         self.vfs = f"perdure-recording-{next(self._serial)}"
@@ -79,8 +80,9 @@ class RecordingFiles(Files):
 
     def name_of(self, path: Path | str) -> str:
         """The path below the root, ``""`` for the root itself."""
-        name = os.path.relpath(path, self.root)
-        return "" if name == "." else name
+        name = str(path)
+        assert name.startswith(self._prefix) or f"{name}/" == self._prefix, f"{name} is not below {self.root}"
+        return name[len(self._prefix) :]
 
     # --- the engine's operations
 
