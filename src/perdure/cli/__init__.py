@@ -1,0 +1,5 @@
+"""The command line: `perdure`."""
+
+from .main import main
+
+__all__ = ["main"]
