@@ -69,6 +69,7 @@ class Audience:
         self._last_seq = transcript.last_seq
         self._cuts = transcript.cuts
         self._turn: Turn | None = None
+        self._text_offset = ""
         self._update_timer: asyncio.TimerHandle | None = None
         self._updated_at = 0.0
         # The newest messages, encoded: made at the first init, then kept up to date.
@@ -91,6 +92,8 @@ class Audience:
     def on_message(self, stored: StoredMessage) -> None:
         """A message was added."""
         self._last_seq = stored.seq
+        if self._turn is not None:
+            self._text_offset = self._before_characters(self._turn)
         self._cache(stored)
         if self._connections(None):
             self._broadcast(message_frame(as_room_message(stored), self._offset()), True, None, None)
@@ -100,11 +103,16 @@ class Audience:
         self._turn = turn
         if new:
             self.on_message(turn.answer)
+        self._text_offset = self._before_characters(turn)
+
+    def _before_characters(self, turn: Turn) -> str:
+        return str(RoomOffset(self._last_seq, turn.answer.seq, 0, self._cuts))[:-8]
 
     def on_text(self, turn: Turn, text: str) -> None:
         """The answer grew."""
         if self._connections(DELTA):
-            self._broadcast(delta_frame(turn.answer.id, text, self._offset()), True, DELTA, None)
+            offset = f"{self._text_offset}{turn.characters:08d}"
+            self._broadcast(delta_frame(turn.answer.id, text, offset), True, DELTA, None)
         if self._update_timer is None and self._connections(UPDATE):
             loop = asyncio.get_running_loop()
             wait = self._updated_at + UPDATE_MS / 1000 - loop.time()

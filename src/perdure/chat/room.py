@@ -323,7 +323,9 @@ class ChatRoom(DurableObject):
         new: bool,
     ) -> None:
         stream = self.streams.create(answer.stream_name)
-        turn = Turn(question, answer, stream, fold, self, self.context.after_durable)
+        turn = Turn(
+            question, answer, stream, fold, self, self.context.after_durable, self.context.runtime.pace.window_s
+        )
         self._turn = turn
         self.context.hold_awake(True)
         partial = fold.text
@@ -401,7 +403,15 @@ class ChatRoom(DurableObject):
             self._transcript.set_attempt(answer, answer.attempt + 1)
             self._start(question, answer, fold, self._transcript.conversation(question), new=False)
             return
-        turn = Turn(question or answer, answer, stream, fold, self, self.context.after_durable)
+        turn = Turn(
+            question or answer,
+            answer,
+            stream,
+            fold,
+            self,
+            self.context.after_durable,
+            self.context.runtime.pace.window_s,
+        )
         if choice == "retry" and question is not None:
             self._transcript.ask_again(question, self.context.new_id())
             turn.settle("aborted", None)

@@ -38,7 +38,6 @@ from ..wire.ui_chunks import (
     TextEnd,
     TextStart,
     encode_chunk,
-    text_delta_bytes,
 )
 from .transcript import StoredMessage
 
@@ -69,6 +68,7 @@ class Turn:
         fold: MessageFold,
         listener: TurnListener,
         after_durable: Callable[..., None],
+        window_s: Callable[[], float],
     ) -> None:
         self.question = question
         self.answer = answer
@@ -79,6 +79,7 @@ class Turn:
         self.task: asyncio.Task[None] | None = None
         self._listener = listener
         self._after_durable = after_durable
+        self._window_s = window_s
         self._stop_reason: str | None = None
         self._buffer: list[str] = []
         self._bytes = 0
@@ -140,7 +141,12 @@ class Turn:
         if self._bytes > ANSWER_BYTES_MAX:
             raise ModelError(f"the answer is longer than {ANSWER_BYTES_MAX:,} characters (answer_bytes_max)")
         if self._scheduled is None and not self._in_flight:
-            self._scheduled = asyncio.get_running_loop().call_soon(self.flush)
+            self._schedule()
+
+    def _schedule(self) -> None:
+        loop = asyncio.get_running_loop()
+        wait_s = self._window_s()
+        self._scheduled = loop.call_later(wait_s, self.flush) if wait_s else loop.call_soon(self.flush)
 
     def push_chunk(self, chunk: Chunk) -> None:
         """A chunk of the model's own: tools, reasoning, sources, data, or text parts with ids."""
@@ -177,8 +183,9 @@ class Turn:
         if self._text_id is None:
             self._text_id = self._new_text_id()
             self._append(TextStart(id=self._text_id))
-        self.fold.push(TextDelta(id=self._text_id, delta=text))
-        self.stream.append(text_delta_bytes(self._text_id, text))
+        delta = TextDelta(id=self._text_id, delta=text)
+        self.fold.push(delta)
+        self.stream.append(encode_chunk(delta))
         self.characters += len(text)
         self._listener.on_text(self, text)
         self._in_flight = True
@@ -187,8 +194,8 @@ class Turn:
     def _landed(self) -> None:
         """The last append is durable: what gathered meanwhile may follow."""
         self._in_flight = False
-        if self._buffer:
-            self.flush()
+        if self._buffer and self._scheduled is None:
+            self._schedule()
 
     def _new_text_id(self) -> str:
         self._parts += 1

@@ -33,6 +33,7 @@ from .limits import Limits
 from .metrics import Metrics
 from .namespace import ObjectStub
 from .object import DurableObject
+from .pace import Pace
 from .slot import Slot
 from .watchdog import Watchdog
 
@@ -65,6 +66,7 @@ class Runtime:
             self.classes[object_class.__name__] = object_class
         self.limits = limits or Limits()
         self.metrics = Metrics()
+        self.pace = Pace()
         self.now_ms = clock_ms
         self.new_id = new_id
         self.ready = False

@@ -86,6 +86,7 @@ class StreamTable:
         self._open: WeakValueDictionary[str, StoredStream] = WeakValueDictionary()
         self._pending: list[Append] = []
         self._with_tail: dict[int, StoredStream] = {}
+        self.has_large_tail = False
 
     def get(self, name: str) -> StoredStream | None:
         """The stream of that name, or None."""
@@ -137,6 +138,8 @@ class StreamTable:
         stream.tail_bytes += size
         stream.bytes += size
         stream.position += len(entries)
+        if stream.tail_bytes > TAIL_BYTES_MAX:
+            self.has_large_tail = True
         return stream.position
 
     def close(self, stream: StoredStream) -> None:
@@ -222,6 +225,7 @@ class StreamTable:
 
     def materialise_large(self) -> None:
         """Move the tails that are over their limit into rows (before a commit)."""
+        self.has_large_tail = False
         for append in self._pending:
             stream = self._with_tail.get(append.stream)
             if stream is not None and stream.tail_bytes > TAIL_BYTES_MAX:

@@ -224,6 +224,10 @@ class Storage:
         Raises:
             StorageError: nothing of the turn is kept.
         """
+        if self.broken is None and not (self.database.in_transaction or self.stream_table.has_large_tail):
+            # Only appends: no SQL, so nothing can fail. This is the path of every streamed token.
+            self._dirty = False
+            return [append_section(append) for append in self.stream_table.take_pending()], None, False
         with self._guard():
             if self._depth:
                 raise StorageError("transaction() was left open over an await; its turn is undone")
