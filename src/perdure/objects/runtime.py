@@ -77,6 +77,7 @@ class Runtime:
         self._dirty: list[Instance] = []
         self._undurable: deque[tuple[int, Instance]] = deque()
         self._reopen_waiters: list[asyncio.Future[None]] = []
+        self._recovering = True
         self.loop: asyncio.AbstractEventLoop
         self.store: Store
         self.alarms = AlarmClock(self._fire_alarm, self.now_ms)
@@ -109,6 +110,7 @@ class Runtime:
             )
 
         self.store = await asyncio.to_thread(open_store)
+        self._recovering = False
         for name, object_class in self.classes.items():
             await asyncio.to_thread(self.store.prepare_class, name, tuple(object_class.migrations))
         await asyncio.to_thread(self.store.start)
@@ -360,6 +362,8 @@ class Runtime:
 
     def on_durable(self, sequence: int) -> None:
         """From the journal: everything up to ``sequence`` is on the disk."""
+        if self._recovering:
+            return  # recovery's own commits, on its thread: nobody waits for them
         waiting = self._undurable
         count = 0
         while waiting and waiting[0][0] <= sequence:
@@ -375,6 +379,8 @@ class Runtime:
 
     def on_failed(self, entries: Sequence[JournalEntry], error: StorageError) -> None:
         """From the journal: these commits are lost; their objects start again from what is durable."""
+        if self._recovering:
+            raise error
         self.store.on_failed(entries)
         lost = {(entry.object_key, entry.incarnation) for entry in entries}
         for key, incarnation in lost:
