@@ -390,11 +390,24 @@ class _Writer:
             connection.execute("COMMIT")
             self._trimmed = trimmed
         except apsw.Error as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            self._undo()
             raise translate(error, "journal") from error
         if self._frames >= JOURNAL_WAL_FRAMES_MAX:
             self._fold()
+
+    def _undo(self) -> None:
+        """Forget a failed batch, also for a process that starts after a crash.
+
+        When only the sync failed, the log holds the batch whole, and SQLite would find it there.
+        Any commit that changes something writes over it from its first frame on.
+        """
+        connection = self._connection
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        with contextlib.suppress(apsw.Error):
+            connection.execute(
+                "INSERT INTO meta VALUES('failures', 1) ON CONFLICT(key) DO UPDATE SET value = value + 1"
+            )
 
     def _fold(self) -> None:
         """Bring the log's frames into the file, nearly all of them beside the writer.
