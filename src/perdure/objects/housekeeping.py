@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from ..errors import Overloaded, StorageError
+from ..errors import ObjectReset, Overloaded, StorageError
 from ..storage.store import OBJECT_LOG_FRAMES_MAX
 from .instance import Instance
+from .memory import give_back
 from .slot import Slot
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ SWEEP_MS = 1_000
 CHECKPOINTS_AT_ONCE = 32
 """Objects checkpointed together when the journal is half full."""
 
+RESTARTING = "the server is restarting; reconnect and resume"
+
+GIVE_BACK_OBJECTS = 100
+"""Hibernations after which free memory is given back to the system."""
+
 RESTART_MS = 1_000
 """Wait before an object that was reset at work is started again."""
 
@@ -35,6 +41,7 @@ class Housekeeping:
         self._timer: asyncio.TimerHandle | None = None
         self._trimming: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._hibernated = 0
 
     def _spawn(self, work: asyncio.Task[None]) -> asyncio.Task[None]:
         self._tasks.add(work)
@@ -71,6 +78,9 @@ class Housekeeping:
                 self._start_hibernation(slot)
         if awake:
             self.schedule()
+        if self._hibernated >= GIVE_BACK_OBJECTS or (self._hibernated and not awake):
+            self._hibernated = 0
+            self._runtime.loop.run_in_executor(None, give_back)
 
     def _may_hibernate(self, slot: Slot) -> bool:
         return (
@@ -108,6 +118,7 @@ class Housekeeping:
             if instance.idle and slot.instance is instance:
                 slot.let_go(instance)
                 store.close_object(opened)
+                self._hibernated += 1
         except StorageError as error:
             store.abandon_checkpoint(opened.key)
             slot.discard_instance(instance, error)
@@ -239,7 +250,7 @@ class Housekeeping:
             self._timer.cancel()
         for slot in runtime.slots():
             for connection in slot.connections.everyone():
-                connection.transport.close(1012, "the server is restarting; reconnect and resume")
+                connection.transport.close(1012, RESTARTING)
         deadline = runtime.loop.time() + runtime.limits.drain_ms_max / 1000
         while any(slot.instance is not None and slot.instance.tasks for slot in runtime.slots()):
             if runtime.loop.time() > deadline:
@@ -267,11 +278,14 @@ class Housekeeping:
             await instance.sync()
             if not instance.gate.broken:
                 instance._held = False
+                # Before the file closes under its readers, who would wait for an answer that was parked.
+                instance.streams.fail(ObjectReset(RESTARTING))
                 await self._hibernate(slot)
         except Exception as error:
             log.warning("object not checkpointed", object=slot.object_id.key, error=str(error))
         if slot.instance is instance:
             slot.let_go(instance)
+            instance.streams.fail(ObjectReset(RESTARTING))
             self._runtime.store.close_object(instance.opened)
 
 

@@ -166,10 +166,11 @@ class Server:
         """
         if self._starting is None:
             self._starting = asyncio.create_task(self.runtime.start(self._on_recovery), name="perdure:start")
-            self._starting.add_done_callback(self._on_started)
         done, _ = await asyncio.wait({self._starting}, timeout=START_WAIT_MS / 1000)
         if done:
             self._starting.result()
+        else:
+            self._starting.add_done_callback(self._on_started)
 
     def _on_started(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

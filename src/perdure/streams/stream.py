@@ -138,11 +138,11 @@ class Stream:
         self.readers += 1
         try:
             while True:
+                if self._error is not None:  # first: the instance's file may be closed
+                    raise self._error
                 batch = self.read_durable(offset, bytes_max)
                 if batch.entries or batch.closed:
                     return batch
-                if self._error is not None:
-                    raise self._error
                 if self._waiter is None:
                     self._waiter = asyncio.get_running_loop().create_future()
                 await asyncio.shield(self._waiter)
