@@ -46,3 +46,9 @@ def configure_logs(log_format: LogFormat, *, access_log: bool = False) -> None:
     logging.getLogger("uvicorn.access").setLevel(logging.INFO if access_log else logging.WARNING)
     for library in ("httpx", "httpx2", "httpcore", "openai", "anthropic", "watchfiles"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(_is_no_deliberate_cut)
+
+
+def _is_no_deliberate_cut(record: logging.LogRecord) -> bool:
+    """A stream without its end is cut on purpose (server/sse.py) and has been logged there."""
+    return record.getMessage() != "ASGI callable returned without completing response."

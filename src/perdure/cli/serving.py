@@ -28,6 +28,9 @@ for the room, but not for this, is answered with a clear error; past it the sock
 GRACE_AFTER_DRAIN_S = 2
 """Seconds that connections get to end after the drain: their close frames need one round trip."""
 
+BACKLOG = 2_048
+"""Connections that wait to be accepted: a crowd that reconnects at once after a restart."""
+
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
 Data = Annotated[
@@ -165,7 +168,7 @@ def _bind(options: ServeOptions) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         # From here on a second server fails at `bind`, and clients wait for the first `accept`.
-        listener.listen(uvicorn.Config("").backlog)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         where = f"{_shown_host(options.host)}:{options.port}"
