@@ -425,7 +425,7 @@ class Store:
     def close_object(self, opened: OpenObject) -> None:
         """Close the file. If the object never saved anything, its file goes, too."""
         opened.storage.database.close()
-        if opened.new_template is not None:
+        if opened.new_template is not None and opened.key not in self._next_live:  # a checkpoint may yet sync it
             self.files.remove(opened.path)
 
     def discard(self, opened: OpenObject) -> None:
