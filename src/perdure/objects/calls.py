@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-from ..errors import ObjectReset
 from .instance import Instance
 
 CALL_BUFFER_VALUES = 64
@@ -27,22 +26,25 @@ def plain_call(
                 result = await result
             await instance.sync()
         except asyncio.CancelledError:
-            _fail(answer, ObjectReset(f"{instance.object_id.key} was reset during the call"))
+            _fail(answer, instance.cancelled)
             raise
         except Exception as error:
-            # The caller learns of the error only when what was written before it is durable.
-            outcome: Exception = error
-            if not instance.gate.broken:
-                try:
-                    await instance.sync()
-                except Exception as second:
-                    outcome = second
-            _fail(answer, outcome)
+            _fail(answer, await _after_writes(instance, error))
         else:
             if not answer.done():
                 answer.set_result(result)
 
     return event
+
+
+async def _after_writes(instance: Instance, error: Exception) -> Exception:
+    """The error that a caller is told, when what was written before it is durable."""
+    if not instance.gate.broken:
+        try:
+            await instance.sync()
+        except Exception as second:
+            return second
+    return error
 
 
 def _fail(answer: asyncio.Future[Any], error: Exception) -> None:
@@ -79,10 +81,11 @@ class StreamingCall:
                     await self._taken.wait()
             await instance.sync()
         except asyncio.CancelledError:
-            self.fail(ObjectReset(f"{instance.object_id.key} was reset during the call"))
+            self.fail(instance.cancelled)
             raise
         except Exception as error:
-            self.fail(error)
+            # The values before it come first, and neither overtakes what was written.
+            self.fail(await _after_writes(instance, error))
         finally:
             self._done = True
             self._changed.set()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from ..errors import ObjectReset, StorageError
+from ..errors import ObjectReset, PerdureError, StorageError
 from ..storage.store import OpenObject
 from ..streams.stream import Streams
 from .connections import Connection
@@ -39,6 +39,7 @@ class Instance:
         self.object_id = slot.object_id
         self.gate = OutputGate()
         self.parking = False
+        self.reset_error: PerdureError | None = None
         self._dirty_queued = False
         self._alarm_due: int | None = None
         self._blocked = 0
@@ -66,10 +67,15 @@ class Instance:
     async def sync(self) -> None:
         """Wait until everything written so far is durable."""
         if self.gate.broken:
-            raise ObjectReset(f"{self.object_id.key} was reset")
+            raise self.cancelled
         future: asyncio.Future[None] = self.runtime.loop.create_future()
         self.gate.submit(self.storage.dirty, _Resolve(future))
         await future
+
+    @property
+    def cancelled(self) -> PerdureError:
+        """What a caller is told whose call ended with the instance: what ended it, where that is known."""
+        return self.reset_error or ObjectReset(f"{self.object_id.key} was reset during the call")
 
     def commit(self) -> None:
         """End the turn (called by the runtime, once a turn of the loop)."""

@@ -169,6 +169,7 @@ class Slot:
         log.error("object reset", object=key, cause=str(cause) or type(cause).__name__)
         self.runtime.metrics.resets.inc()
         error = cause if isinstance(cause, PerdureError) else ObjectReset(f"{key} was reset: {cause}")
+        instance.reset_error = error
         for effect, _ in lost:
             if isinstance(effect, _Resolve):
                 effect.fail(error)

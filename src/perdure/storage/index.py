@@ -51,4 +51,7 @@ class NodeIndex:
             yield ObjectId.from_key(key), at_ms
 
     def close(self) -> None:
-        self._connection.close()
+        try:
+            self._connection.close()
+        except apsw.Error:  # closing last, SQLite folds the journal's log; the disk may be full or gone
+            self._connection.close(True)
