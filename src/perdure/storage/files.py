@@ -14,7 +14,6 @@ from pathlib import Path
 
 from ..errors import StorageError, StorageFull
 
-
 EXTEND_BYTES = 1024 * 1024
 
 

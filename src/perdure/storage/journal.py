@@ -217,6 +217,11 @@ class SqliteJournal:
             self.pump()
         self._writer.close()
 
+    def abandon(self) -> None:
+        """Let go of the log without writing what waits: a start has failed."""
+        self._closed = True
+        self._writer.close()
+
     def pump(self) -> None:
         """Write everything that waits, on this thread (only before `start`)."""
         while not self._queue.empty():

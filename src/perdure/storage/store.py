@@ -25,6 +25,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
@@ -161,7 +162,8 @@ class Store:
         self._unsynced: set[str] = set()
         self.files.make_folder(folder)
         self._lock = _lock(folder)
-        try:
+        with ExitStack() as undo:
+            undo.callback(os.close, self._lock)
             self.shards = self._check_format()
             self.files.make_folder(folder / "templates")
             self.journal = SqliteJournal(
@@ -171,13 +173,16 @@ class Store:
                 vfs=self.files.vfs,
                 clock_ms=clock_ms,
             )
+            undo.callback(self.journal.abandon)
             self.index = NodeIndex(folder / "journal.sqlite", self.files.vfs)
+            undo.callback(self.index.close)
             self.files.sync_folder(folder)
-            self.recovered = recover(self, on_recovery)
+            try:
+                self.recovered = recover(self, on_recovery)
+            except OSError as error:
+                raise disk_error(error, f"recovery of {folder}") from error
             self._threaded = threaded
-        except BaseException:
-            os.close(self._lock)
-            raise
+            undo.pop_all()
 
     def _check_format(self) -> int:
         path = self.folder / "perdure.json"
