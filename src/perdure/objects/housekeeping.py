@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from ..errors import ObjectReset, Overloaded, StorageError
-from ..storage.store import OBJECT_LOG_FRAMES_MAX
+from ..storage.store import OBJECT_LOG_FRAMES_MAX, Checkpoint
+from ..values import ObjectId
 from .instance import Instance
 from .memory import give_back
 from .slot import Slot
@@ -28,6 +29,9 @@ RESTARTING = "the server is restarting; reconnect and resume"
 
 GIVE_BACK_OBJECTS = 100
 """Hibernations after which free memory is given back to the system."""
+
+CHECKPOINT_TRIES = 8
+"""Times that a checkpoint of a busy object is begun before it is left for later."""
 
 RESTART_MS = 1_000
 """Wait before an object that was reset at work is started again."""
@@ -96,33 +100,20 @@ class Housekeeping:
         return self._spawn(self._runtime.loop.create_task(self._hibernate(slot)))
 
     async def _hibernate(self, slot: Slot) -> None:
-        """Materialise, commit, wait, move the pages, close the file; sync it beside the loop."""
+        """Bring the file up to date, close it, sync it beside the loop."""
         runtime, instance = self._runtime, slot.instance
         assert instance is not None
-        store, opened = runtime.store, instance.opened
+        opened = instance.opened
         checkpoint = None
         try:
-            if store.has_live_records(opened):
-                instance.gate.commit(sequence := store.materialise(opened))
-                runtime.await_durable(sequence, instance)
-                if sequence > store.journal.durable_sequence:
-                    await instance.sync()
-                else:
-                    instance.gate.release(sequence)
-                if instance.gate.broken:
-                    store.abandon_checkpoint(opened.key)
-                    return
-                checkpoint = store.begin_checkpoint(opened)
+            if runtime.store.has_live_records(opened):
+                checkpoint = await self._begin_checkpoint(slot, instance)
                 if checkpoint is None:
                     return
             if instance.idle and slot.instance is instance:
                 slot.let_go(instance)
-                store.close_object(opened)
+                runtime.store.close_object(opened)
                 self._hibernated += 1
-        except StorageError as error:
-            store.abandon_checkpoint(opened.key)
-            slot.discard_instance(instance, error)
-            return
         finally:
             slot.closing = False
             if slot.instance is None:
@@ -131,10 +122,33 @@ class Housekeeping:
         if checkpoint is not None:
             await self._sync(checkpoint)
 
-    async def _sync(self, checkpoint: object) -> None:
-        from ..storage.store import Checkpoint
+    async def _begin_checkpoint(self, slot: Slot, instance: Instance) -> Checkpoint | None:
+        """The steps of a checkpoint that are the loop's: materialise, commit, wait, move the pages.
 
-        assert isinstance(checkpoint, Checkpoint)
+        None when the pages cannot be moved now, or the instance is gone.
+        """
+        store, opened = self._runtime.store, instance.opened
+        try:
+            sequence = store.materialise(opened)
+            instance.gate.commit(sequence)
+            if sequence > store.journal.durable_sequence:
+                self._runtime.await_durable(sequence, instance)
+            else:
+                instance.gate.release(sequence)
+            await instance.sync()
+            if instance.gate.broken:
+                store.abandon_checkpoint(opened.key)
+                return None
+            return store.begin_checkpoint(opened)
+        except ObjectReset:
+            store.abandon_checkpoint(opened.key)
+        except StorageError as error:
+            store.abandon_checkpoint(opened.key)
+            slot.discard_instance(instance, error)
+        return None
+
+    async def _sync(self, checkpoint: Checkpoint) -> None:
+        """The step of a checkpoint that waits for the disk."""
         try:
             await asyncio.to_thread(checkpoint.run)
         except StorageError as error:
@@ -150,11 +164,9 @@ class Housekeeping:
             Overloaded: all of them are at work.
         """
         runtime = self._runtime
-        awake = (
-            [slot for slot in runtime.slots() if slot.instance is not None]
-            if len(runtime.slots()) >= runtime.limits.awake_objects_max
-            else []
-        )
+        if runtime.slot_count < runtime.limits.awake_objects_max:
+            return
+        awake = [slot for slot in runtime.slots() if slot.instance is not None]
         if len(awake) < runtime.limits.awake_objects_max:
             return
         idle = sorted((slot for slot in awake if self._may_hibernate(slot)), key=_last_active)
@@ -198,8 +210,6 @@ class Housekeeping:
             self._trimming = None
 
     async def _checkpoint_key(self, key: str) -> None:
-        from ..values import ObjectId
-
         object_id = ObjectId.from_key(key)
         if object_id.class_name not in self._runtime.classes:
             return
@@ -211,27 +221,15 @@ class Housekeeping:
 
     async def _checkpoint(self, slot: Slot) -> None:
         """Bring an awake object's file up to date while it works on."""
-        runtime, instance = self._runtime, slot.instance
-        if instance is None or instance.gate.broken or runtime.store.checkpointing(instance.opened.key):
-            return
-        store, opened = runtime.store, instance.opened
-        for _ in range(8):
-            try:
-                sequence = store.materialise(opened)
-                instance.gate.commit(sequence)
-                runtime.await_durable(sequence, instance)
-                await instance.sync()
-                if instance.gate.broken:
-                    store.abandon_checkpoint(opened.key)
-                    return
-                checkpoint = store.begin_checkpoint(opened)
-            except StorageError as error:
-                store.abandon_checkpoint(opened.key)
-                slot.discard_instance(instance, error)
+        for _ in range(CHECKPOINT_TRIES):
+            instance = slot.instance
+            if instance is None or instance.gate.broken or self._runtime.store.checkpointing(instance.opened.key):
                 return
+            checkpoint = await self._begin_checkpoint(slot, instance)
             if checkpoint is not None:
                 await self._sync(checkpoint)
                 return
+            # A page was written meanwhile: it must be durable first.
             await asyncio.sleep(0.005)
 
     def after_discard(self, slot: Slot) -> None:

@@ -185,6 +185,11 @@ class Runtime:
         """All slots."""
         return list(self._slots.values())
 
+    @property
+    def slot_count(self) -> int:
+        """How many objects are awake, or have connections or events."""
+        return len(self._slots)
+
     def forget_if_empty(self, slot: Slot) -> None:
         """Let go of a slot that holds nothing."""
         if slot.empty and self._slots.get(slot.object_id) is slot:

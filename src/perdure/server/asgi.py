@@ -137,7 +137,9 @@ class Server:
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self.runtime.ready:
+            # Accepted first: a close before that is a 403, which reads as "stay away".
             await receive()
+            await send({"type": "websocket.accept"})
             await send({"type": "websocket.close", "code": 1013, "reason": "the server is starting"})
             return
         try:

@@ -20,6 +20,11 @@ def data_folder(given: str | Path | None) -> Path:
     return Path(given or os.environ.get(DATA_VARIABLE) or DEFAULT_DATA)
 
 
+def accelerator_enabled() -> bool:
+    """Whether frames may be written past ASGI (``PERDURE_ACCELERATOR=0`` turns it off)."""
+    return os.environ.get("PERDURE_ACCELERATOR", "1") != "0"
+
+
 def provider_model() -> tuple[str, str] | None:
     """The variable that holds a provider's key, and the model that it opens; None without a key."""
     for variable, model in MODEL_KEYS.items():

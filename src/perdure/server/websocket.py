@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import types
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -17,6 +17,7 @@ from ..objects.connections import Connection
 from ..objects.runtime import Runtime
 from ..values import ObjectId
 from ..wire.room import RECONNECT, error_frame
+from .accelerator import find_shortcut, runs_in_place
 from .auth import Door
 
 MESSAGES_PER_TURN = 64
@@ -43,10 +44,14 @@ class AsgiTransport:
         self._queued_bytes = 0
         self._task: asyncio.Task[None] | None = None
         self._closed = False
+        self._shortcut = find_shortcut(send)
+        self._in_place = runs_in_place(send)
         self.overflowed = False
 
     def write(self, data: bytes, text: bool) -> None:
         if self._closed:
+            return
+        if self._task is None and self._shortcut is not None and self._shortcut.write(data, text):
             return
         event: dict[str, Any] = {"type": "websocket.send"}
         if text:
@@ -85,7 +90,9 @@ class AsgiTransport:
 
     def _start(self, event: dict[str, Any]) -> None:
         running = self._send(event)
-        assert isinstance(running, Coroutine)
+        if not self._in_place or not isinstance(running, Coroutine):
+            self._task = asyncio.get_running_loop().create_task(self._drain_after(running))
+            return
         try:
             waiting_for = running.send(None)
         except StopIteration:
@@ -96,8 +103,12 @@ class AsgiTransport:
         self._task = asyncio.get_running_loop().create_task(self._drain(running, waiting_for))
 
     async def _drain(self, running: Coroutine[Any, Any, None], waiting_for: Any) -> None:
+        await self._drain_after(_resume(running, waiting_for))
+
+    async def _drain_after(self, running: Awaitable[None]) -> None:
+        """Finish a send that waits, then send what queued behind it."""
         try:
-            await _resume(running, waiting_for)
+            await running
             while self._queue:
                 event = self._queue.popleft()
                 self._queued_bytes -= len(event.get("text") or event.get("bytes") or b"")
