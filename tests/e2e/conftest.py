@@ -1,0 +1,91 @@
+"""Real servers and a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+from tests.e2e.line import Line
+from tests.e2e.served import Served
+from tests.e2e.tab import Tab
+from tests.requirements import need
+from tests.web.conftest import BROWSERS, QUIET
+
+OpenTab = Callable[..., Tab]
+
+_rooms = count(1)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium. For one module only: while it runs, ``asyncio.run`` cannot be used beside it."""
+    executable = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    need("Chromium", executable is not None, "apt-get install chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=list(QUIET))
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server that the tests share, in rooms of their own. It is never killed."""
+    yield from _served(Served(tmp_path_factory.mktemp("shared")))
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[Served]:
+    """A server for one test, to be killed and restarted."""
+    yield from _served(Served(tmp_path))
+
+
+def _served(served: Served) -> Iterator[Served]:
+    served.start()
+    yield served
+    served.stop()
+    assert "Traceback" not in served.log.read_text(), served.log.read_text()
+
+
+@pytest.fixture
+def line(server: Served) -> Iterator[Line]:
+    """A line to the shared server that can be cut."""
+    line = Line(server.port)
+    yield line
+    line.close()
+
+
+@pytest.fixture
+def room_of() -> Callable[[str], str]:
+    """Names a new room that is answered by the script of that name."""
+    return lambda script: f"{script}-{next(_rooms)}"
+
+
+@pytest.fixture
+def open_tab(browser: Browser, server: Served) -> Iterator[OpenTab]:
+    """Opens a room, each time as another person with a browser of their own."""
+    contexts = []
+    tabs = []
+
+    def opener(room: str, *, url: str | None = None, name: str | None = None, beside: Tab | None = None) -> Tab:
+        """``name`` None: the person does not want one. ``beside``: a second tab in that tab's browser."""
+        if beside is None:
+            contexts.append(browser.new_context(viewport={"width": 1280, "height": 800}))
+        context = contexts[-1] if beside is None else beside.page.context
+        tab = Tab(context, url or server.url, room)
+        tabs.append(tab)
+        if name is not None:
+            tab.call_me(name)
+        elif tab.page.is_visible("#name-skip"):
+            tab.page.click("#name-skip")
+        return tab
+
+    yield opener
+    problems = [problem for tab in tabs for problem in tab.problems]
+    for context in contexts:
+        context.close()
+    assert problems == []
