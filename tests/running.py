@@ -91,3 +91,19 @@ async def serving(app: ASGIApp, **options: Any) -> AsyncIterator[str]:
     finally:
         server.should_exit = True
         await task
+
+
+async def hibernated(runtime: Runtime, object_class: type[DurableObject], name: str) -> None:
+    """Let the object hibernate, now, when it has nothing to do."""
+    slot = runtime.slot(runtime.object_id(object_class, name))
+    await until(lambda: slot.instance is None or runtime.housekeeping._may_hibernate(slot))
+    if slot.instance is not None:
+        await runtime.housekeeping._start_hibernation(slot)
+    assert slot.instance is None
+
+
+def reset(runtime: Runtime, object_class: type[DurableObject], name: str) -> None:
+    """Throw the object's instance away, as a failing disk would."""
+    slot = runtime.slot(runtime.object_id(object_class, name))
+    if slot.instance is not None:
+        slot.discard_instance(slot.instance, RuntimeError("a test"))
