@@ -48,6 +48,7 @@ def as_room_message(stored: StoredMessage, content: str | None = None) -> RoomMe
         user=stored.message.user,
         status=stored.status if assistant else None,  # type: ignore[arg-type]
         error=stored.error,
+        answers=stored.answers,
     )
 
 
@@ -173,30 +174,40 @@ class Audience:
         )
         if len(missed) > INIT_MESSAGES:
             return False
-        frames: list[bytes] = [resume_frame(str(offset))]
-        if offset.answer_seq:
-            answer = self._transcript.at(offset.answer_seq)
+        # Each frame says where its reader stands: the next cut may come between any two of them.
+        at = offset
+        frames: list[bytes] = [resume_frame(str(at))]
+        if at.answer_seq:
+            answer = self._transcript.at(at.answer_seq)
             if answer is None or answer.role != "assistant":
                 return False
-            frames += self._rest_of(answer, offset, DELTA in connection.tags)
+            rest, at = self._rest_of(answer, at, DELTA in connection.tags)
+            frames += rest
         for stored in missed:
-            frames.append(message_frame(as_room_message(stored, self._content(stored)), self._offset()))
+            content = self._content(stored)
+            at = at._replace(last_seq=stored.seq)
+            if stored.status == "streaming":
+                at = at._replace(answer_seq=stored.seq, characters=len(content))
+            frames.append(message_frame(as_room_message(stored, content), str(at)))
         for frame in frames:
             connection.send_frame(frame)
         return True
 
-    def _rest_of(self, answer: StoredMessage, offset: RoomOffset, delta: bool) -> list[bytes]:
+    def _rest_of(self, answer: StoredMessage, offset: RoomOffset, delta: bool) -> tuple[list[bytes], RoomOffset]:
+        """What an answer gained since ``offset``, and where its reader stands after it."""
         content = self._content(answer)
         frames = []
+        at = offset._replace(characters=max(len(content), offset.characters))
         if len(content) > offset.characters:
             if delta:
-                frames.append(delta_frame(answer.id, content[offset.characters :], self._offset()))
+                frames.append(delta_frame(answer.id, content[offset.characters :], str(at)))
             else:
-                frames.append(update_frame(answer.id, content, self._offset()))
+                frames.append(update_frame(answer.id, content, str(at)))
         if answer.status in ("complete", "aborted", "failed"):
             status: Outcome = answer.status  # type: ignore[assignment]
-            frames.append(complete_frame(answer.id, content, status, self._offset(), error=answer.error))
-        return frames
+            at = at._replace(answer_seq=0, characters=0)
+            frames.append(complete_frame(answer.id, content, status, str(at), error=answer.error))
+        return frames, at
 
     def _content(self, stored: StoredMessage) -> str:
         turn = self._turn

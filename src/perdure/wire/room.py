@@ -12,7 +12,7 @@ Server to client (``offset`` is opaque: hand it back as ``?offset=`` to miss not
     {"type":"error","code":"...","message":"...","retryable":false,"id":"..."?}   to one client
     {"type":"pong"}   {"type":"reconnect"}
 
-    Message = {"id","role","content","timestamp","user"?,"status"?,"error"?}
+    Message = {"id","role","content","timestamp","user"?,"status"?,"error"?,"answers"?}
 
 Client to server::
 
@@ -50,7 +50,8 @@ FinalStatus = Literal["complete", "aborted", "failed"]
 class RoomMessage(msgspec.Struct, omit_defaults=True, frozen=True):
     """A message as room clients see it. ``timestamp`` is in milliseconds since 1970.
 
-    ``status`` and ``error`` are the assistant's alone; ``user`` is a person's name.
+    ``status``, ``error`` and ``answers`` (the id of the message that it answers) are the assistant's
+    alone; ``user`` is a person's name.
     """
 
     id: str
@@ -60,41 +61,54 @@ class RoomMessage(msgspec.Struct, omit_defaults=True, frozen=True):
     user: str | None = None
     status: AnswerStatus | None = None
     error: str | None = None
+    answers: str | None = None
 
 
 class _Frame(msgspec.Struct, rename="camel", tag_field="type", omit_defaults=True, frozen=True):
     """What all of the server's frames share."""
 
 
-class _Init(_Frame, tag="init", frozen=True):
+class InitFrame(_Frame, tag="init", frozen=True):
+    """Everything: the first frame of a connection."""
+
     messages: Sequence[RoomMessage | msgspec.Raw]
     offset: str
     streaming: str | None = None
     more: bool = False
 
 
-class _Resume(_Frame, tag="resume", frozen=True):
+class ResumeFrame(_Frame, tag="resume", frozen=True):
+    """The missed frames follow."""
+
     offset: str
 
 
-class _Message(_Frame, tag="message", frozen=True):
+class MessageFrame(_Frame, tag="message", frozen=True):
+    """A message was added."""
+
     message: RoomMessage
     offset: str
 
 
-class _Update(_Frame, tag="update", frozen=True):
+class UpdateFrame(_Frame, tag="update", frozen=True):
+    """All of an answer's text so far."""
+
     message_id: str
     content: str
     offset: str
 
 
-class _Delta(_Frame, tag="delta", frozen=True):
+class DeltaFrame(_Frame, tag="delta", frozen=True):
+    """The text that an answer has gained."""
+
     message_id: str
     delta: str
     offset: str
 
 
-class _Complete(_Frame, tag="complete", frozen=True):
+class CompleteFrame(_Frame, tag="complete", frozen=True):
+    """An answer has ended."""
+
     message_id: str
     content: str
     status: FinalStatus
@@ -102,12 +116,16 @@ class _Complete(_Frame, tag="complete", frozen=True):
     error: str | None = None
 
 
-class _Remove(_Frame, tag="remove", frozen=True):
+class RemoveFrame(_Frame, tag="remove", frozen=True):
+    """Messages were cut from the transcript."""
+
     message_ids: Sequence[str]
     offset: str
 
 
-class _Error(_Frame, tag="error", frozen=True):
+class ErrorFrame(_Frame, tag="error", frozen=True):
+    """This client's frame was refused (``id``: the message's), or the connection was."""
+
     code: str
     message: str
     retryable: bool
@@ -126,44 +144,44 @@ def init_frame(
     ``streaming`` is the id of the answer that is being made (its text so far is its content);
     ``more``: there are older messages. A message may be given as `msgspec.Raw` JSON.
     """
-    return encode_json(_Init(messages, offset, streaming, more))
+    return encode_json(InitFrame(messages, offset, streaming, more))
 
 
 def resume_frame(offset: str) -> bytes:
     """The first frame of a connection that came back in time: the missed frames follow."""
-    return encode_json(_Resume(offset))
+    return encode_json(ResumeFrame(offset))
 
 
 def message_frame(message: RoomMessage, offset: str) -> bytes:
     """A user's message, or the empty answer with which a turn starts."""
-    return encode_json(_Message(message, offset))
+    return encode_json(MessageFrame(message, offset))
 
 
 def update_frame(message_id: str, content: str, offset: str) -> bytes:
     """The whole text of an answer so far."""
-    return encode_json(_Update(message_id, content, offset))
+    return encode_json(UpdateFrame(message_id, content, offset))
 
 
 def delta_frame(message_id: str, delta: str, offset: str) -> bytes:
     """The text that an answer has gained."""
-    return encode_json(_Delta(message_id, delta, offset))
+    return encode_json(DeltaFrame(message_id, delta, offset))
 
 
 def complete_frame(
     message_id: str, content: str, status: FinalStatus, offset: str, *, error: str | None = None
 ) -> bytes:
     """The end of an answer with its final text; ``error`` says why it failed."""
-    return encode_json(_Complete(message_id, content, status, offset, error))
+    return encode_json(CompleteFrame(message_id, content, status, offset, error))
 
 
 def remove_frame(message_ids: Sequence[str], offset: str) -> bytes:
     """These messages are no longer part of the conversation."""
-    return encode_json(_Remove(message_ids, offset))
+    return encode_json(RemoveFrame(message_ids, offset))
 
 
 def error_frame(code: str, message: str, retryable: bool, *, id: str | None = None) -> bytes:
     """What was wrong with this client's frame; the connection stays open. ``id``: of the message refused."""
-    return encode_json(_Error(code, message, retryable, id))
+    return encode_json(ErrorFrame(code, message, retryable, id))
 
 
 PONG = b'{"type":"pong"}'
