@@ -1,0 +1,224 @@
+"""`RoomClient`: a room over a WebSocket that comes and goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from random import random
+from typing import TypeAlias
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from uuid import uuid4
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+
+from ..errors import ConfigError, PerdureError
+from ..wire.room_client import RETRY, STOP
+from .core import Message, Refused, RoomCore, RoomEvent
+
+BACKOFF_MS = (100, 250, 500, 1_000, 2_000, 5_000)
+"""Waits between attempts; the last one goes on for ever. Half of each is random, so that a crowd spreads."""
+
+FRAME_BYTES_MAX = 256 * 1024 * 1024
+"""Largest frame that is taken: an ``init`` may hold a thousand long messages."""
+
+OPEN_TIMEOUT_S = 10
+"""Seconds that a connection attempt may take."""
+
+FINAL_CLOSE_CODES = (1002, 1003, 1008)
+"""The server will not have us: trying again would end the same way."""
+
+
+class RoomUnreachable(PerdureError):
+    """The server cannot be reached, or does not let us in."""
+
+    code = "room_unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection is gone; the next attempt is made in ``retry_in_ms``. Nothing that was said is lost."""
+
+    reason: str
+    retry_in_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The connection is there again; what was missed follows."""
+
+
+ClientEvent: TypeAlias = RoomEvent | Disconnected | Connected
+
+
+class RoomClient:
+    """A client of one room.
+
+    Iterate it for the room's events, in one place; `say`, `stop` and `retry` may be called from
+    anywhere. It reconnects for ever, goes on from the exact character, and sends what was said
+    until the room shows it, which is once, whatever the network does::
+
+        async with RoomClient("ws://127.0.0.1:8000/ws/general", user="Ann") as room:
+            await room.say("Hello")
+            async for event in room:
+                ...
+
+    Args:
+        url: the room's address (``ws``, ``wss``, ``http`` or ``https``).
+        user: the name that our messages carry (an authenticator's name goes before it).
+        limit: messages in the first greeting; None leaves it to the server.
+        headers: of the handshake, for authentication.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        user: str | None = None,
+        limit: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        new_id: Callable[[], str] = lambda: uuid4().hex,
+        random: Callable[[], float] = random,
+    ) -> None:
+        self._url = url
+        self._headers = dict(headers or {})
+        self._random = random
+        self._core = RoomCore(new_id, user=user, limit=limit)
+        self._socket: ClientConnection | None = None
+        self._events = self._run()
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The transcript as far as this client has it, oldest first."""
+        return self._core.messages
+
+    @property
+    def streaming(self) -> Message | None:
+        """The answer that is being made, as far as it is known."""
+        return self._core.streaming
+
+    @property
+    def unacknowledged(self) -> tuple[str, ...]:
+        """Ids of the messages that the room has not shown yet."""
+        return self._core.unacknowledged
+
+    async def say(self, text: str) -> str:
+        """Say something; return its id. It is sent now or when there is a connection, and exactly once."""
+        message_id, frame = self._core.say(text)
+        await self._send(frame)
+        return message_id
+
+    async def stop(self) -> None:
+        """Stop the answer that is being made (nothing happens without a connection)."""
+        await self._send(STOP)
+
+    async def retry(self) -> None:
+        """Make the last answer again (nothing happens without a connection)."""
+        await self._send(RETRY)
+
+    async def _send(self, frame: bytes) -> None:
+        if self._socket is not None and self._core.greeted:
+            with suppress(ConnectionClosed):
+                await self._socket.send(frame.decode())
+
+    # --- events
+
+    def __aiter__(self) -> AsyncGenerator[ClientEvent, None]:
+        return self._events
+
+    async def __aenter__(self) -> RoomClient:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Leave the room. A running `__aiter__` must have been ended or cancelled before."""
+        await self._events.aclose()
+
+    async def _run(self) -> AsyncGenerator[ClientEvent, None]:
+        """Raises RoomUnreachable: at the first connection, or when the server will not have us."""
+        attempt = 0
+        joined = False
+        while True:
+            refused: Refused | None = None
+            try:
+                async with self._connect() as socket:
+                    self._socket = socket
+                    async for data in socket:
+                        greeting = not self._core.greeted
+                        events = self._core.receive(data)
+                        if greeting and self._core.greeted:
+                            if joined:
+                                yield Connected()
+                            joined = True
+                            for frame in self._core.unsent():
+                                await socket.send(frame.decode())
+                        for event in events:
+                            refused = event if isinstance(event, Refused) else None
+                            if refused is None:
+                                attempt = 0
+                            yield event
+                        if refused is not None and refused.retryable and self._core.unacknowledged:
+                            # Busy: coming back after a while sends again what was not taken.
+                            await socket.close()
+                reason = refused.message if refused is not None else "the server closed the connection"
+            except ConnectionClosed as error:
+                reason = _close_reason(error, refused)
+            except InvalidURI:
+                raise ConfigError(
+                    f"{self._url!r} is no room's address, like ws://127.0.0.1:8000/ws/general"
+                ) from None
+            except (OSError, InvalidHandshake, TimeoutError) as error:
+                reason = _plain(error)
+                if not joined:
+                    raise RoomUnreachable(f"cannot reach {self._url}: {reason}") from None
+            finally:
+                self._socket = None
+            wait_ms = self._backoff_ms(attempt)
+            attempt += 1
+            yield Disconnected(reason, wait_ms)
+            await asyncio.sleep(wait_ms / 1000)
+
+    def _connect(self) -> connect:
+        return connect(
+            _address(self._url, self._core.query()),
+            additional_headers=self._headers,
+            max_size=FRAME_BYTES_MAX,
+            open_timeout=OPEN_TIMEOUT_S,
+            compression=None,
+            proxy=None,
+        )
+
+    def _backoff_ms(self, attempt: int) -> int:
+        longest = BACKOFF_MS[min(attempt, len(BACKOFF_MS) - 1)]
+        return int(longest / 2 + longest / 2 * self._random())
+
+
+def _close_reason(error: ConnectionClosed, refused: Refused | None) -> str:
+    """Why the connection ended. Raises RoomUnreachable where coming back is no use."""
+    close = error.rcvd
+    if close is None:
+        return "the connection was lost"
+    reason = (refused.message if refused is not None else "") or close.reason or f"close code {close.code}"
+    if close.code in FINAL_CLOSE_CODES:
+        raise RoomUnreachable(f"the server closed the connection: {reason}") from None
+    return reason
+
+
+def _plain(error: Exception) -> str:
+    if isinstance(error, InvalidStatus):
+        return f"the server answered {error.response.status_code}"
+    if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
+        return "nothing listens there"
+    return str(error) or type(error).__name__
+
+
+def _address(url: str, query: Mapping[str, str]) -> str:
+    """The WebSocket address with our query beside the URL's own."""
+    pieces = urlsplit(url)
+    scheme = {"http": "ws", "https": "wss"}.get(pieces.scheme, pieces.scheme)
+    both = {**dict(parse_qsl(pieces.query)), **query}
+    return urlunsplit((scheme, pieces.netloc, pieces.path, urlencode(both), ""))
