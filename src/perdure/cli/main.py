@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import PerdureError
+from .chat import chat
 from .demo import demo
 from .exits import Exit, exit_code
 from .run import run
@@ -42,7 +43,7 @@ def perdure(
     """Durable objects for reliable AI chat."""
 
 
-for _command in (run, demo):
+for _command in (run, demo, chat):
     commands.command()(_command)
 
 

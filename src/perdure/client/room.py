@@ -87,6 +87,7 @@ class RoomClient:
         self._random = random
         self._core = RoomCore(new_id, user=user, limit=limit)
         self._socket: ClientConnection | None = None
+        self._said: set[str] = set()
         self._events = self._run()
 
     @property
@@ -104,9 +105,14 @@ class RoomClient:
         """Ids of the messages that the room has not shown yet."""
         return self._core.unacknowledged
 
+    def is_own(self, message_id: str) -> bool:
+        """Whether the message was said through this client."""
+        return message_id in self._said
+
     async def say(self, text: str) -> str:
         """Say something; return its id. It is sent now or when there is a connection, and exactly once."""
         message_id, frame = self._core.say(text)
+        self._said.add(message_id)
         await self._send(frame)
         return message_id
 
