@@ -1,6 +1,6 @@
 """perdure as it is measured: one room class, whose model is the script.
 
-python -m benchmarks.server --port 8000 --data DIR [--room scripted|silent|sleepy]
+python -m benchmarks.server --port 8000 --data DIR [--room scripted|silent|sleepy|full]
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import argparse
 from collections.abc import AsyncIterator
 from typing import Any
 
-from perdure import App, ChatRoom
+from perdure import App, ChatRoom, Limits
 
 from .script import is_command, speak
 from .serve import serve
@@ -36,7 +36,11 @@ class SleepyRoom(SilentRoom):
     hibernate_after_ms = 1_000
 
 
-ROOMS = {"scripted": ScriptedRoom, "silent": SilentRoom, "sleepy": SleepyRoom}
+class FullRoom(SilentRoom):
+    """Its server lets the journal fill: no checkpoint shrinks it."""
+
+
+ROOMS = {"scripted": ScriptedRoom, "silent": SilentRoom, "sleepy": SleepyRoom, "full": FullRoom}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
@@ -44,4 +48,6 @@ if __name__ == "__main__":
     parser.add_argument("--data", required=True)
     parser.add_argument("--room", choices=ROOMS, default="scripted")
     options = parser.parse_args()
-    serve(App([ROOMS[options.room]], data=options.data), options.port)
+    # Checkpoints begin at half of the bound: with four times the bound, none comes before it is reached.
+    limits = Limits(journal_bytes_max=4 * Limits().journal_bytes_max) if options.room == "full" else Limits()
+    serve(App([ROOMS[options.room]], data=options.data, limits=limits), options.port)

@@ -39,5 +39,8 @@ class Limits:
     loop_block_ms_max: int = 1_000
     """A handler that blocks the loop this long is reported with its stack."""
 
+    journal_bytes_max: int = 256 * 1024 * 1024
+    """Live bytes of the journal; from half of it on checkpoints shrink it. Bounds the time of a recovery."""
+
     drain_ms_max: int = 5_000
     """Time that running work gets at a shutdown before it is parked."""

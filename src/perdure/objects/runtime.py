@@ -54,7 +54,6 @@ class Runtime:
         files: Files | None = None,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         new_id: Callable[[], str] = lambda: uuid4().hex,
-        journal_bytes_max: int | None = None,
     ) -> None:
         self.folder = folder
         self.classes: dict[str, type[DurableObject]] = {}
@@ -72,7 +71,6 @@ class Runtime:
         self.ready = False
         self.draining = False
         self._files = files
-        self._journal_bytes_max = journal_bytes_max
         self._slots: dict[ObjectId, Slot] = {}
         self._dirty: list[Instance] = []
         self._undurable: deque[tuple[int, Instance]] = deque()
@@ -94,9 +92,6 @@ class Runtime:
         """
         self.loop = asyncio.get_running_loop()
         started = time.perf_counter()
-        options: dict[str, Any] = {}
-        if self._journal_bytes_max is not None:
-            options["journal_bytes_max"] = self._journal_bytes_max
 
         def open_store() -> Store:
             return Store(
@@ -106,7 +101,7 @@ class Runtime:
                 files=self._files,
                 clock_ms=self.now_ms,
                 on_recovery=on_recovery,
-                **options,
+                journal_bytes_max=self.limits.journal_bytes_max,
             )
 
         self.store = await asyncio.to_thread(open_store)

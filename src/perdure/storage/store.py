@@ -49,9 +49,6 @@ FORMAT = 1
 MIGRATIONS: dict[int, Callable[[Path], None]] = {}
 """From format N to N + 1: called with the locked data folder, before anything is opened."""
 
-JOURNAL_BYTES_MAX = 256 * 1024 * 1024
-"""Live bytes of the journal past which checkpoints are made until it is half of that; bounds recovery."""
-
 OBJECT_LOG_FRAMES_MAX = 1_024
 """Frames (4 MiB) of one object's write-ahead log past which the object is checkpointed."""
 
@@ -147,7 +144,7 @@ class Store:
         files: Files | None = None,
         threaded: bool = True,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-        journal_bytes_max: int = JOURNAL_BYTES_MAX,
+        journal_bytes_max: int = 256 * 1024 * 1024,
         on_recovery: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         self.folder = folder
