@@ -140,10 +140,13 @@ class SqliteJournal:
         self._clock_ms = clock_ms
         self._vfs = vfs
         self._writer = _Writer(path, vfs)
-        self.epoch = self._writer.take_ownership()
-        self.durable_sequence = self._writer.last_sequence
+        try:
+            self.epoch = self._writer.take_ownership()
+            self.durable_sequence = self._writer.last_sequence
+            self._live: deque[tuple[int, int]] = deque(self._writer.measure())
+        except apsw.Error as error:
+            raise translate(error, str(path)) from error
         self._next_sequence = self.durable_sequence + 1
-        self._live: deque[tuple[int, int]] = deque(self._writer.measure())
         self.live_bytes = sum(size for _, size in self._live)
         self.pending_bytes = 0
         self.commits = 0

@@ -160,7 +160,7 @@ def run_workload(
                 random = Random(f"{seed}.{workload}.{point}")
                 try:
                     _Point(base / str(point), history, log, random, report).check(disk, cut)
-                except (AssertionError, PerdureError, OSError) as error:
+                except Exception as error:  # whatever a recovery raises is a failure of it
                     report.failures.append(_failure(seed, f"{workload}.{point}", error))
                 report.points += 1
     finally:

@@ -131,8 +131,8 @@ def read_store(store: Store, object_ids: list[ObjectId]) -> dict[ObjectId, Objec
     for object_id in object_ids:
         opened = store.open(object_id, Silent(), MIGRATIONS)
         try:
-            (checked,) = opened.storage.sql("PRAGMA integrity_check")
-            assert checked == {"integrity_check": "ok"}, f"{object_id.key}: {checked}"
+            checked = opened.storage.sql("PRAGMA integrity_check")
+            assert checked == [{"integrity_check": "ok"}], f"{object_id.key}: {checked[:3]}"
             found[object_id] = replace(read_object(opened), exists=object_id in listed)
         finally:
             store.close_object(opened)
