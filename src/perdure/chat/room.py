@@ -332,6 +332,8 @@ class ChatRoom(DurableObject):
         self._audience.on_turn(turn, new=new)
         if new:
             turn.begin()
+        else:
+            turn.go_on()
         context = TurnContext(
             text=question.message.text,
             messages=messages,

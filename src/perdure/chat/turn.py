@@ -84,6 +84,7 @@ class Turn:
         self._buffer: list[str] = []
         self._bytes = 0
         self._text_id: str | None = next(iter(fold.open_text_ids), None)
+        self._left_open = set(fold.open_text_ids)
         self._parts = 0
         self._in_flight = False
         self._scheduled: asyncio.Handle | None = None
@@ -97,6 +98,11 @@ class Turn:
         """Append the opening chunks of a new answer."""
         self._append(Start(message_id=self.answer.id))
         self._append(StartStep())
+
+    def go_on(self) -> None:
+        """Take up an interrupted answer. Its text goes on where it was; a thought cannot, so it ends here."""
+        for part_id in self.fold.open_reasoning_ids:
+            self._append(ReasoningEnd(id=part_id))
 
     def stop(self, reason: str) -> bool:
         """End the turn early; what was said stays. False when it has ended already."""
@@ -162,13 +168,22 @@ class Turn:
             self.settle("aborted", None)
             return
         if type(chunk) is TextStart:
+            if chunk.id in self._left_open:
+                # The model, started again, begins the part that it was in when it was interrupted.
+                self._left_open.discard(chunk.id)
+                self._text_id = chunk.id
+                return
+            self._end_left_open()
             self._text_id = chunk.id
         elif type(chunk) is TextEnd:
+            self._left_open.discard(chunk.id)
             self._text_id = None
         elif type(chunk) is TextDelta:
             raise RemoteProtocolError(f"the model spoke in a text part {chunk.id!r} that is not open")
-        elif self._text_id is not None and self._text_id.startswith("text-"):
-            self._close_text()
+        else:
+            self._end_left_open()
+            if self._text_id is not None and self._text_id.startswith("text-"):
+                self._close_text()
         self._append(chunk)
 
     def flush(self) -> None:
@@ -209,6 +224,14 @@ class Turn:
         if self._text_id is not None:
             self._append(TextEnd(id=self._text_id))
             self._text_id = None
+
+    def _end_left_open(self) -> None:
+        """The model has gone on to something else than the part that it was interrupted in."""
+        for part_id in self._left_open:
+            self._append(TextEnd(id=part_id))
+        if self._text_id in self._left_open:
+            self._text_id = None
+        self._left_open.clear()
 
     # --- the end
 
