@@ -34,6 +34,7 @@ KIND_PAGES = 2
 KIND_APPEND = 3
 
 FRAME_HEADER_BYTES = 24
+DIGEST_BYTES = 16
 
 _SECTION = struct.Struct("<BI")
 _APPEND = struct.Struct("<QQI")
@@ -114,6 +115,8 @@ def _decode(view: memoryview) -> Record:
     appends: list[Append] = []
     for kind, payload in _sections(view):
         if kind == KIND_CREATE:
+            if len(payload) != DIGEST_BYTES:
+                raise ValueError(f"a template's digest of {len(payload)} bytes")
             template = bytes(payload)
         elif kind == KIND_PAGES:
             page_size = _U32.unpack_from(payload)[0]

@@ -58,6 +58,7 @@ _WRITES = frozenset(
         apsw.SQLITE_ALTER_TABLE,
         apsw.SQLITE_CREATE_TABLE,
         apsw.SQLITE_CREATE_TRIGGER,
+        apsw.SQLITE_CREATE_TEMP_TRIGGER,
         apsw.SQLITE_CREATE_INDEX,
     }
 )
@@ -131,7 +132,8 @@ def _refusal(action: int, first: str | None, second: str | None) -> str:
         )
     if action == apsw.SQLITE_PRAGMA and not ((name in READABLE_PRAGMAS) or (name in SWITCHABLE_PRAGMAS)):
         return f"PRAGMA {first} is refused: the engine depends on it."
-    if action in _WRITES and name.startswith(ENGINE_PREFIX):
+    # The table's name is SQLite's first argument or, for an index, a trigger and ALTER TABLE, its second.
+    if action in _WRITES and (name.startswith(ENGINE_PREFIX) or (second or "").lower().startswith(ENGINE_PREFIX)):
         return f"Tables that begin with {ENGINE_PREFIX} belong to the engine and can only be read."
     if action == apsw.SQLITE_FUNCTION and (second or "").lower() in (
         "load_extension",
