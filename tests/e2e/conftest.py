@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 from tests.e2e.line import Line
-from tests.e2e.served import Served
+from tests.e2e.served import UVICORN, Served
 from tests.e2e.tab import Tab
+from tests.e2e.use_chat import NPM, React
 from tests.requirements import need
 from tests.web.conftest import BROWSERS, QUIET
 
@@ -40,8 +41,29 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def mortal(tmp_path: Path) -> Iterator[Served]:
-    """A server for one test, to be killed and restarted."""
+    """A server for one test, to be killed and restarted. Stopped, it parks running answers at once."""
     yield from _served(Served(tmp_path))
+
+
+@pytest.fixture
+def under_uvicorn(tmp_path: Path) -> Iterator[Served]:
+    """The same under plain uvicorn, which closes sockets before the app hears of the end."""
+    served = Served(tmp_path, command=UVICORN)
+    served.start()
+    yield served
+    served.stop()
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[Served]:
+    """A server that gives running answers five seconds when it is stopped, as it does by default."""
+    yield from _served(Served(tmp_path, DRAIN_MS="5000"))
+
+
+@pytest.fixture
+def commenting(tmp_path: Path) -> Iterator[Served]:
+    """A server that sends keep-alive comments after 50 ms of silence instead of 15 s."""
+    yield from _served(Served(tmp_path, KEEP_ALIVE_MS="50"))
 
 
 def _served(served: Served) -> Iterator[Served]:
@@ -89,3 +111,14 @@ def open_tab(browser: Browser, server: Served) -> Iterator[OpenTab]:
     for context in contexts:
         context.close()
     assert problems == []
+
+
+@pytest.fixture(scope="session", params=[6, 7], ids=["ai6", "ai7"])
+def react(request: pytest.FixtureRequest) -> Iterator[React]:
+    """Node with ``useChat``, once with ai 6 and once with ai 7."""
+    need("node", shutil.which("node") is not None, "apt-get install nodejs")
+    installed = all((NPM / "node_modules" / f"react-ai{major}").is_dir() for major in (6, 7))
+    need("useChat (npm packages)", installed, "npm install --prefix tests/npm")
+    react = React(request.param)
+    yield react
+    react.close()

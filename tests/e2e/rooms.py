@@ -12,6 +12,7 @@ from perdure import App, ChatRoom
 from perdure.models.base import TurnContext
 from perdure.models.registry import resolve_model
 from perdure.models.scripted import ScriptedModel, ScriptOptions
+from perdure.objects.limits import Limits
 from perdure.objects.object import callable
 from perdure.server import sse
 from perdure.wire.messages import ChatMessage, user_message
@@ -83,4 +84,5 @@ class Room(ChatRoom):
 if "KEEP_ALIVE_MS" in os.environ:
     sse.KEEP_ALIVE_MS = int(os.environ["KEEP_ALIVE_MS"])
 
-app = App([Room])
+limits = Limits(drain_ms_max=int(os.environ.get("DRAIN_MS", "100")))
+app = App([Room], limits=limits)

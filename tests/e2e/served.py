@@ -28,18 +28,23 @@ def free_port() -> int:
         return port
 
 
-class Served:
-    """uvicorn with one of this folder's applications; the same address and data folder for life."""
+PERDURE_RUN = (sys.executable, "-c", "from perdure.cli import main; main()", "run", "--port")
+UVICORN = (
+    *(sys.executable, "-m", "uvicorn", "--ws", "websockets-sansio", "--loop", "uvloop", "--http", "httptools"),
+    *("--no-access-log", "--timeout-graceful-shutdown", "1", "--port"),
+)
 
-    def __init__(self, folder: Path, app: str = "rooms:app", **environment: str) -> None:
+
+class Served:
+    """``perdure run`` (or uvicorn) with one of this folder's applications; one address and data folder for life."""
+
+    def __init__(
+        self, folder: Path, app: str = "rooms:app", *, command: tuple[str, ...] = PERDURE_RUN, **environment: str
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "server.log"
-        self._command = [
-            *(sys.executable, "-m", "uvicorn", app, "--app-dir", str(HERE), "--host", "127.0.0.1"),
-            *("--port", str(self.port), "--ws", "websockets-sansio", "--loop", "uvloop", "--http", "httptools"),
-            *("--no-access-log", "--timeout-graceful-shutdown", "1"),
-        ]
+        self._command = [*command, str(self.port), app]
         path = os.pathsep.join(filter(None, (str(SOURCES), os.environ.get("PYTHONPATH"))))
         self._environment = {
             **os.environ,
@@ -52,7 +57,7 @@ class Served:
     def start(self) -> None:
         """Start it and wait until it is ready."""
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
+            self._process = subprocess.Popen(self._command, cwd=HERE, env=self._environment, stdout=log, stderr=log)
         deadline = time.monotonic() + START_WITHIN_S
         while not self._ready():
             assert self._process.poll() is None, self.log.read_text()

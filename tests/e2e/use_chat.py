@@ -1,0 +1,116 @@
+"""Tabs of a React page with ``useChat``, run by node in jsdom."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+NPM = Path(__file__).parent.parent / "npm"
+WITHIN_S = 10
+
+
+@dataclass(frozen=True)
+class State:
+    """What a tab shows; ``seen`` is every state that it rendered: status, text of the newest answer."""
+
+    status: str
+    error: str | None
+    messages: list[dict[str, Any]]
+    seen: list[tuple[str, str | None]]
+
+    @property
+    def texts(self) -> list[tuple[str, str]]:
+        """Role and text of every message."""
+        return [
+            (message["role"], "".join(part["text"] for part in message["parts"] if part["type"] == "text"))
+            for message in self.messages
+        ]
+
+    @property
+    def answer(self) -> str:
+        """The text of the newest answer, or nothing."""
+        return next((text for role, text in reversed(self.texts) if role == "assistant"), "")
+
+
+class React:
+    """One node process with any number of tabs; ``major`` is the version of ``ai``."""
+
+    def __init__(self, major: int) -> None:
+        self._process = subprocess.Popen(
+            ["node", "use_chat.mjs", str(major)], cwd=NPM, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._tabs = 0
+
+    def open(
+        self, url: str, room: str, *, resume: bool = False, messages: list[dict[str, Any]] | None = None
+    ) -> ReactTab:
+        """Mount a page with ``useChat({id: room, resume, messages})``."""
+        self._tabs += 1
+        tab = ReactTab(self, f"tab{self._tabs}")
+        tab.do("open", url=url, id=room, resume=resume, messages=messages or [])
+        return tab
+
+    def command(self, **command: Any) -> dict[str, Any]:
+        """One command, one answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        assert "failure" not in answer, answer["failure"]
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._process.stdout.close()
+
+
+class ReactTab:
+    """One mounted page."""
+
+    def __init__(self, react: React, name: str) -> None:
+        self._react = react
+        self._name = name
+
+    def do(self, action: str, **values: Any) -> State:
+        """Call the hook: ``send``, ``regenerate``, ``stop``, ``resume``. It goes on by itself."""
+        answer = self._react.command(tab=self._name, do=action, **values)
+        return State(answer["status"], answer["error"], answer["messages"], [tuple(one) for one in answer["seen"]])
+
+    def state(self) -> State:
+        """What the tab shows now."""
+        return self.do("state")
+
+    def close(self) -> None:
+        """Unmount it, as a closed or reloaded page does."""
+        self._react.command(tab=self._name, do="close")
+
+    def until(self, holds: Callable[[State], object]) -> State:
+        """Wait until what the tab shows is such."""
+        deadline = time.monotonic() + WITHIN_S
+        while not holds(state := self.state()):
+            assert time.monotonic() < deadline, state
+            time.sleep(0.01)
+        return state
+
+    def until_words(self, count: int) -> State:
+        """Until the newest answer has got that far."""
+        return self.until(lambda state: f"word{count} " in state.answer)
+
+    def until_ready(self, answers: int = 1) -> State:
+        """Until there are that many answers and none is being made."""
+        return self.until(
+            lambda state: (
+                state.status == "ready"
+                and sum(message["role"] == "assistant" for message in state.messages) >= answers
+            )
+        )
