@@ -204,7 +204,7 @@ class SqliteJournal:
                 query, bindings = query + " AND object = ?", (after, object_key)
             for row in connection.execute(query + " ORDER BY sequence", bindings):
                 yield JournalEntry(*row)
-        except apsw.CorruptError as error:
+        except (apsw.CorruptError, UnicodeDecodeError) as error:
             raise CorruptionError(str(error), str(self.path)) from error
         finally:
             connection.close()
