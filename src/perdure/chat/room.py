@@ -31,6 +31,9 @@ Recovery = Literal["continue", "retry", "fail"]
 WAITING_MESSAGES_MAX = 1_000
 """User messages of one room that wait for their turn; the next one is refused."""
 
+PAGE_MESSAGES_MAX = 1_001
+"""Messages that one call of `ChatRoom.messages` returns at most."""
+
 ATTEMPTS_MAX = 4
 """Starts of a model for one answer: the first, and three more after interruptions."""
 
@@ -130,7 +133,10 @@ class ChatRoom(DurableObject):
 
     @callable
     async def messages(self, limit: int = 100, before: str | None = None) -> list[ChatMessage]:
-        """The newest messages (older than the message ``before``), oldest first; a running answer as it is now."""
+        """The newest messages (older than the message ``before``), oldest first; a running answer as it is now.
+
+        ``limit`` counts up to `PAGE_MESSAGES_MAX`.
+        """
         return [self._shown(stored) for stored in self._page(limit, before)]
 
     # --- for the surfaces
@@ -177,7 +183,7 @@ class ChatRoom(DurableObject):
             if stored is None:
                 return []
             before_seq = stored.seq
-        return self._transcript.newest(max(0, limit), before_seq)
+        return self._transcript.newest(max(0, min(limit, PAGE_MESSAGES_MAX)), before_seq)
 
     def _shown(self, stored: StoredMessage) -> ChatMessage:
         turn = self._turn

@@ -51,6 +51,10 @@ MIGRATIONS = (
 COLUMNS = "seq, id, role, created_ms, status, answers, answer_id, attempt, error, message"
 
 
+CONTEXT_MESSAGES_MAX = 1_000
+"""Newest messages that a model is shown: reading them must not hold up other rooms."""
+
+
 class StoredMessage(msgspec.Struct):
     """One row of the transcript."""
 
@@ -193,7 +197,7 @@ class Transcript:
 
     def conversation(self, question: StoredMessage) -> Sequence[ChatMessage]:
         """What a model is shown to answer ``question``: each earlier question followed by its newest answer."""
-        messages = self._rows("ORDER BY seq")
+        messages = self.newest(CONTEXT_MESSAGES_MAX)
         answers: dict[str, StoredMessage] = {}
         for stored in messages:
             if stored.role == "assistant" and stored.answers is not None and stored.status != "streaming":

@@ -11,6 +11,9 @@ from ..errors import PerdureError
 from .chat import chat
 from .demo import demo
 from .exits import Exit, exit_code
+from .export import export
+from .inspect import inspect
+from .rooms import rooms
 from .run import run
 
 commands = typer.Typer(
@@ -43,7 +46,7 @@ def perdure(
     """Durable objects for reliable AI chat."""
 
 
-for _command in (run, demo, chat):
+for _command in (run, demo, chat, rooms, inspect, export):
     commands.command()(_command)
 
 

@@ -54,10 +54,11 @@ class AiSdk:
 
     async def post(self, request: Request) -> ASGIApp:
         """``POST /api/chat``."""
+        user = await self._door.admit(request)  # before the body: strangers cannot make us read
         body = await read_body(request, "chat_body_bytes_max", CHAT_BODY_BYTES_MAX)
         parsed = parse_chat_request(body, message_bytes_max=self._runtime.limits.message_bytes_max)
         object_id = self._runtime.object_id(self._class, parsed.chat_id)
-        user = await self._door.admit(request, object_id.name)
+        self._door.enter(user, object_id.name)
 
         async def take(instance: Instance) -> Submitted | None:
             room = instance.object

@@ -61,9 +61,14 @@ class Door:
             user = await answer if inspect.isawaitable(answer) else answer
         if user is None:
             raise Unauthenticated("sign in to use this")
-        if room is not None and not user.may_enter(room):
-            raise Forbidden("you may not enter this room")
+        if room is not None:
+            self.enter(user, room)
         return user
+
+    def enter(self, user: User, room: str) -> None:
+        """Raises Forbidden when an admitted user may not enter the room."""
+        if not user.may_enter(room):
+            raise Forbidden("you may not enter this room")
 
     def _check_origin(self, connection: HTTPConnection) -> None:
         """Browsers say which site a request comes from; only our own and the listed ones may talk to rooms.

@@ -32,7 +32,7 @@ from typing import Protocol
 
 import msgspec
 
-from ..errors import CorruptionError, DataFolderLocked, FormatError, StorageError, SyncFailed
+from ..errors import CorruptionError, DataFolderLocked, FormatError, StorageError, StorageFull, SyncFailed
 from ..values import SHARD_COUNT, ObjectId, shard_of
 from .database import Database
 from .files import Files, disk_error
@@ -322,8 +322,17 @@ class Store:
         """Commit the turn; return the journal's sequence number that it is durable with.
 
         Raises:
+            StorageFull: the journal is twice as large as it may be: checkpoints do not come through.
             StorageError: nothing of the turn is kept; the object must be discarded.
         """
+        if self.journal.live_bytes > 2 * self.journal_bytes_max:
+            raise StorageFull(
+                f"the journal holds {self.journal.live_bytes:,} bytes, twice journal_bytes_max: checkpoints do not "
+                f"come through (is another program reading an object's file all the time?)"
+            )
+        return self._commit(opened)
+
+    def _commit(self, opened: OpenObject) -> int:
         sections, index, pages = opened.storage.commit_turn()
         if not sections and index is None:
             return opened.last_sequence
@@ -369,7 +378,7 @@ class Store:
         """
         assert opened.key not in self._next_live
         opened.storage.materialise_tails()
-        sequence = self.commit(opened)
+        sequence = self._commit(opened)
         self._next_live[opened.key] = None
         return sequence
 
