@@ -36,13 +36,13 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server that the tests share, in rooms of their own. It is never killed."""
-    yield from _served(Served(tmp_path_factory.mktemp("shared")))
+    yield from run_served(Served(tmp_path_factory.mktemp("shared")))
 
 
 @pytest.fixture
 def mortal(tmp_path: Path) -> Iterator[Served]:
     """A server for one test, to be killed and restarted. Stopped, it parks running answers at once."""
-    yield from _served(Served(tmp_path))
+    yield from run_served(Served(tmp_path))
 
 
 @pytest.fixture
@@ -57,16 +57,17 @@ def under_uvicorn(tmp_path: Path) -> Iterator[Served]:
 @pytest.fixture
 def patient(tmp_path: Path) -> Iterator[Served]:
     """A server that gives running answers five seconds when it is stopped, as it does by default."""
-    yield from _served(Served(tmp_path, DRAIN_MS="5000"))
+    yield from run_served(Served(tmp_path, DRAIN_MS="5000"))
 
 
 @pytest.fixture
 def commenting(tmp_path: Path) -> Iterator[Served]:
     """A server that sends keep-alive comments after 50 ms of silence instead of 15 s."""
-    yield from _served(Served(tmp_path, KEEP_ALIVE_MS="50"))
+    yield from run_served(Served(tmp_path, KEEP_ALIVE_MS="50"))
 
 
-def _served(served: Served) -> Iterator[Served]:
+def run_served(served: Served) -> Iterator[Served]:
+    """The life of a server in a fixture; its log must not tell of an error of ours."""
     served.start()
     yield served
     served.stop()
