@@ -19,26 +19,25 @@ stream entries of its live records that the rows lack.
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import os
-import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from ..errors import CorruptionError, DataFolderLocked, FormatError, StorageError, StorageFull, SyncFailed
+from ..errors import CorruptionError, FormatError, StorageError, StorageFull, SyncFailed
 from ..values import SHARD_COUNT, ObjectId, shard_of
 from .database import Database
 from .files import Files, disk_error
 from .index import NodeIndex
 from .journal import JOURNAL_WAL_BYTES, IndexChange, JournalEntry, JournalListener, SqliteJournal
+from .lock import lock_folder
 from .object_storage import Storage
+from .paths import format_path, journal_path, object_path, template_path
 from .record import HEAD, Append, create_section, decode_record
 from .redo import Redo, recover
 from .template import Template, build_template
@@ -158,20 +157,20 @@ class Store:
         self._to_redo: dict[str, int] = {}
         self._unsynced: set[str] = set()
         self.files.make_folder(folder)
-        self._lock = _lock(folder)
+        self._lock = lock_folder(folder)
         with ExitStack() as undo:
             undo.callback(os.close, self._lock)
             self.shards = self._check_format()
             self.files.make_folder(folder / "templates")
             self.journal = SqliteJournal(
-                folder / "journal.sqlite",
+                journal_path(folder),
                 listener,
                 notify=notify,
                 vfs=self.files.vfs,
                 clock_ms=clock_ms,
             )
             undo.callback(self.journal.abandon)
-            self.index = NodeIndex(folder / "journal.sqlite", self.files.vfs)
+            self.index = NodeIndex(journal_path(folder), self.files.vfs)
             undo.callback(self.index.close)
             self.files.sync_folder(folder)
             try:
@@ -182,11 +181,11 @@ class Store:
             undo.pop_all()
 
     def _check_format(self) -> int:
-        path = self.folder / "perdure.json"
+        path = format_path(self.folder)
         try:
             found = msgspec.json.decode(self.files.read(path), type=FolderFormat)
         except FileNotFoundError:
-            if (self.folder / "journal.sqlite").exists():
+            if journal_path(self.folder).exists():
                 raise CorruptionError("the folder has a journal but no perdure.json", str(path)) from None
             self.files.replace(path, msgspec.json.encode(FolderFormat(FORMAT, SHARD_COUNT)))
             return SHARD_COUNT
@@ -211,10 +210,8 @@ class Store:
     # --- objects
 
     def path_of(self, object_id: ObjectId) -> Path:
-        """Where the object's file is. The hash tells names apart that look alike to some file system."""
-        slug = re.sub(r"[^a-z0-9]+", "-", object_id.name.lower())[:40].strip("-")
-        digest = blake2b(object_id.key.encode(), digest_size=8).hexdigest()
-        return self.folder / "objects" / object_id.class_name / f"{slug or 'object'}-{digest}.sqlite"
+        """Where the object's file is."""
+        return object_path(self.folder, object_id)
 
     def template(self, migrations: tuple[str, ...]) -> Template:
         """The template of a class with these migrations; kept (durably) in the data folder."""
@@ -229,7 +226,7 @@ class Store:
         return template
 
     def template_path(self, digest: bytes) -> Path:
-        return self.folder / "templates" / f"{digest.hex()}.sqlite"
+        return template_path(self.folder, digest)
 
     def prepare_class(self, class_name: str, migrations: tuple[str, ...]) -> None:
         """Make the folder and the template of a class, durably; once before its objects are opened."""
@@ -455,24 +452,3 @@ class Store:
         self.journal.close()
         self.index.close()
         os.close(self._lock)
-
-
-def _lock(folder: Path) -> int:
-    """Lock the data folder for this process.
-
-    Raises:
-        DataFolderLocked: another process has it.
-    """
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-        os.close(descriptor)
-        raise DataFolderLocked(
-            f"the data folder {folder} is in use by process {holder or 'unknown'}; "
-            f"stop it, or choose another folder with --data"
-        ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor
