@@ -18,7 +18,7 @@ from .folder import AsJson, DataFolder, Room, copied, open_folder
 
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="The file to write; `-` is standard output. [default: named after the room]"),
+    typer.Option("--output", "-o", help="The file to write; `-` is standard output. Default: named after the room."),
 ]
 
 

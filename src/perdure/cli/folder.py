@@ -16,7 +16,7 @@ import typer
 from ..server.config import data_folder
 from ..storage.snapshot import FolderReader, ObjectCopy
 
-DataFolder = Annotated[Path | None, typer.Option("--data", help="Data folder. [default: PERDURE_DATA, else ./data]")]
+DataFolder = Annotated[Path | None, typer.Option("--data", help="Data folder. Default: PERDURE_DATA, else ./data.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Room = Annotated[str, typer.Argument(metavar="ROOM", help="A room's name, or Class/name.")]
 

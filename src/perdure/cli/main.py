@@ -13,6 +13,7 @@ from .demo import demo
 from .exits import Exit, exit_code
 from .export import export
 from .inspect import inspect
+from .repair import repair
 from .rooms import rooms
 from .run import run
 
@@ -21,6 +22,7 @@ commands = typer.Typer(
     help="Durable objects for reliable AI chat.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
         "Exit codes: 0 done, 1 failed, 2 wrong usage or setting, 3 data folder in use, "
@@ -46,7 +48,7 @@ def perdure(
     """Durable objects for reliable AI chat."""
 
 
-for _command in (run, demo, chat, rooms, inspect, export):
+for _command in (run, demo, chat, rooms, inspect, export, repair):
     commands.command()(_command)
 
 

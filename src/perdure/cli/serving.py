@@ -34,7 +34,7 @@ BACKLOG = 2_048
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
 Data = Annotated[
-    Path | None, typer.Option(help="Data folder. [default: PERDURE_DATA, else what the app says, else ./data]")
+    Path | None, typer.Option(help="Data folder. Default: what the app says, PERDURE_DATA, else ./data.")
 ]
 Reload = Annotated[bool, typer.Option("--reload", help="Start again when a source file changes (development).")]
 AccessLog = Annotated[bool, typer.Option("--access-log", help="Log every request.")]
