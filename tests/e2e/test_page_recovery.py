@@ -71,6 +71,19 @@ def test_a_message_that_was_written_without_a_network_is_sent(open_tab: OpenTab,
     assert tab.page.is_hidden("#banner")
 
 
+def test_the_banner_covers_no_message(open_tab: OpenTab, room_of: RoomOf, line: Line) -> None:
+    """On a phone with a short conversation, the first message moves below it."""
+    tab = open_tab(room_of("echo"), url=line.url)
+    tab.page.set_viewport_size({"width": 390, "height": 844})
+    tab.say("A first message that is long enough to be as wide as the screen")
+    tab.wait_settled()
+    line.cut()
+    tab.page.wait_for_selector("#banner", state="visible")
+    assert tab.page.evaluate(
+        "banner.getBoundingClientRect().bottom <= document.querySelector('.bubble').getBoundingClientRect().top"
+    )
+
+
 def _cut_off_amid_an_answer(tab: Tab, end: Callable[[], None], start: Callable[[], None]) -> None:
     tab.say("Count")
     tab.wait_for_words(30)
