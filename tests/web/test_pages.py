@@ -140,3 +140,9 @@ def test_an_error_page_says_what_happened() -> None:
     assert '<p class="error-status">413</p>' in page
     assert "<h1>Too large</h1>" in page
     assert 'href="/below/"' in page
+
+
+@pytest.mark.anyio
+async def test_no_file_is_read_to_render_a_page() -> None:
+    """The templates are in memory (a blocking call here is an error): else every room waits for the disk."""
+    assert "It is not there." in render_error(404, "Gone", "It is not there.")

@@ -223,4 +223,8 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
     undefined=StrictUndefined,
+    auto_reload=False,
 )
+# Read and compiled now: later it would hold up the loop, and with it every room.
+for _name in _environment.list_templates(extensions=["html"]):
+    _environment.get_template(_name)
