@@ -1,0 +1,189 @@
+"""`perdure chat`, through pipes and in a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from perdure.cli.chat import room_url
+from perdure.errors import ConfigError
+
+from .commands import HERE, PERDURE, Serving, environment, perdure
+
+TEN_WORDS = "word1 word2 word3 word4 word5 word6 word7 word8 word9 word10"
+FORTY_WORDS = " ".join(f"word{number}" for number in range(1, 41))
+
+
+@pytest.mark.parametrize(
+    ("room", "url"),
+    [
+        ("general", "ws://127.0.0.1:8000/ws/general"),
+        ("a room/50%", "ws://127.0.0.1:8000/ws/a%20room%2F50%25"),
+        ("http://example.com", "ws://example.com/ws/general"),
+        ("https://example.com/chat/general", "wss://example.com/ws/general"),
+        ("https://example.com/team/chat/general", "wss://example.com/team/ws/general"),
+        ("wss://example.com/ws/general?token=1", "wss://example.com/ws/general?token=1"),
+    ],
+)
+def test_a_room_is_named_in_many_ways(room: str, url: str) -> None:
+    """By its name, its page, its server or its own address."""
+    assert room_url(room, "http://127.0.0.1:8000/") == url
+
+
+@pytest.mark.parametrize("room", ["", "ftp://example.com/chat/general", "http://"])
+def test_what_is_no_room_is_refused(room: str) -> None:
+    """An address that can be none is an error of its own."""
+    with pytest.raises(ConfigError):
+        room_url(room, "http://127.0.0.1:8000")
+
+
+def test_a_pipe_gets_the_answer(tmp_path: Path) -> None:
+    """The input is one message; the output is its answer and nothing else."""
+    with Serving("run", "apps:app", "--port", 0, "--data", tmp_path, variables={"WORDS": "10"}) as server:
+        done = perdure("chat", "general", "--server", server.url, "--user", "Ann", input="two\nlines\n")
+        assert (done.returncode, done.stdout, done.stderr) == (0, TEN_WORDS + "\n", "")
+        exported = perdure("export", "general", "--json", "--data", tmp_path).stdout
+        assert '"text": "two\\nlines"' in exported
+        assert '"user": "Ann"' in exported
+
+
+def test_each_pipe_gets_its_own_answer(tmp_path: Path) -> None:
+    """Two who ask at once wait for their own turn's answer, not for the next one."""
+    with Serving(
+        *("run", "apps:app", "--port", 0, "--data", tmp_path), variables={"WORDS": "10", "DELAY_MS": "30"}
+    ) as server:
+        command = [*PERDURE, "chat", f"{server.url}/chat/general"]
+        asking = [
+            subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(), cwd=HERE
+            )
+            for _ in range(2)
+        ]
+        assert [one.communicate("hi", timeout=15)[0] for one in asking] == [TEN_WORDS + "\n"] * 2
+
+
+def test_a_pipe_outlives_a_kill(tmp_path: Path) -> None:
+    """The server is killed mid-answer and started again: the answer goes on, each word once."""
+    slow = {"WORDS": "40", "DELAY_MS": "50"}
+    with Serving("run", "apps:app", "--port", 0, "--data", tmp_path, variables=slow) as server:
+        asking = subprocess.Popen(
+            [*PERDURE, "chat", f"{server.url}/chat/general"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            bufsize=0,
+        )
+        assert asking.stdin is not None
+        assert asking.stdout is not None
+        asking.stdin.write(b"hi")
+        asking.stdin.close()
+        asking.stdin = None
+        begun = asking.stdout.read(12)
+        server.kill()
+    port = server.url.rpartition(":")[2]
+    with Serving("run", "apps:app", "--port", port, "--data", tmp_path, variables=slow):
+        rest, errors = asking.communicate(timeout=20)
+    assert ((begun + rest).decode(), errors) == (FORTY_WORDS + "\n", b"")
+    assert asking.returncode == 0
+
+
+def test_no_server_is_explained() -> None:
+    """One sentence and code 1."""
+    done = perdure("chat", "general", "--server", "http://127.0.0.1:9", input="hi")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        1,
+        "",
+        "perdure: cannot reach ws://127.0.0.1:9/ws/general: nothing listens there\n",
+    )
+
+
+def test_empty_input_is_explained() -> None:
+    """There is nothing to ask."""
+    done = perdure("chat", "general", input="\n")
+    assert (done.returncode, done.stderr) == (2, "perdure: there is nothing to say: the input is empty\n")
+
+
+class Terminal:
+    """A person at a terminal."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._mine, theirs = pty.openpty()
+        self.process = subprocess.Popen(
+            [*PERDURE, *arguments],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=environment(),
+            start_new_session=True,
+            preexec_fn=_take_terminal,
+        )
+        os.close(theirs)
+        self.seen = ""
+
+    def type(self, text: str) -> None:
+        os.write(self._mine, text.encode())
+
+    def wait_for(self, text: str, *, times: int = 1) -> None:
+        """Until the screen has shown it."""
+        deadline = time.monotonic() + 15
+        while self.seen.count(text) < times:
+            assert time.monotonic() < deadline, self.seen
+            try:
+                self.seen += os.read(self._mine, 4096).decode(errors="replace")
+            except OSError:
+                raise AssertionError(f"it ended: {self.seen}") from None
+
+    def close(self) -> int:
+        try:
+            while data := os.read(self._mine, 4096):
+                self.seen += data.decode(errors="replace")
+        except OSError:
+            pass  # Linux's way to say that the other end is closed
+        os.close(self._mine)
+        return self.process.wait(10)
+
+
+def _take_terminal() -> None:
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def test_ctrl_c_stops_the_answer_then_leaves(tmp_path: Path) -> None:
+    """In a terminal: history, an answer as it comes, a stop, and the way out."""
+    slow = {"WORDS": "2000", "DELAY_MS": "20"}
+    with Serving("run", "apps:app", "--port", 0, "--data", tmp_path, variables=slow) as server:
+        terminal = Terminal("chat", f"{server.url}/chat/general")
+        terminal.wait_for("› ")
+        terminal.type("hello\n")
+        terminal.wait_for("word5 ")
+        terminal.type("\x03")
+        terminal.wait_for("(stopped)")
+        terminal.wait_for("› ", times=2)
+        terminal.type("\x03")
+        assert terminal.close() == 0
+        assert "answer: word1 word2 word3" in terminal.seen.replace("\x1b[1m", "").replace("\x1b[0m", "")
+        again = Terminal("chat", f"{server.url}/chat/general")
+        again.wait_for("(stopped)")
+        again.type("\x04")
+        assert again.close() == 0
+        assert "hello" in again.seen
+
+
+def test_a_terminal_shows_what_others_say(tmp_path: Path) -> None:
+    """Another person's message appears with their name."""
+    with Serving("run", "apps:app", "--port", 0, "--data", tmp_path) as server:
+        terminal = Terminal("chat", f"{server.url}/chat/general", "--user", "Bob")
+        terminal.wait_for("› ")
+        assert perdure("chat", f"{server.url}/chat/general", "--user", "Ann", input="good day").returncode == 0
+        terminal.wait_for("Ann: good day")
+        terminal.wait_for("word10")
+        terminal.type("\x03")
+        assert terminal.close() == 0
