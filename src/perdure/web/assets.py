@@ -7,7 +7,6 @@ may keep each file for ever and never run an old script against a new page.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from hashlib import blake2b
 from importlib.resources import files
 
@@ -20,8 +19,6 @@ _CONTENT_TYPES = {
 }
 SCRIPTS = ("chat.js", "connection.js", "markdown.js", "outbox.js", "transcript.js")
 """``chat.js`` imports the others by name alone: those are checked again on each load."""
-
-_NAMES = frozenset({*SCRIPTS, "page.css", "mark.svg"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +41,19 @@ class Asset:
         }
 
 
-@cache
-def find_asset(name: str) -> Asset | None:
-    """The file of that name, or None. Only listed names are looked for, never paths."""
-    if name not in _NAMES:
-        return None
+def _read_asset(name: str) -> Asset:
     body = (files("perdure.web") / "static" / name).read_bytes()
     version = blake2b(body, digest_size=8).hexdigest()
     return Asset(name, body, _CONTENT_TYPES[name.rpartition(".")[2]], version)
+
+
+# Read now: later it would hold up the loop, and with it every room.
+_ASSETS = {name: _read_asset(name) for name in (*SCRIPTS, "page.css", "mark.svg")}
+
+
+def find_asset(name: str) -> Asset | None:
+    """The file of that name, or None. Only listed names are looked for, never paths."""
+    return _ASSETS.get(name)
 
 
 def asset_url(name: str, base_path: str = "") -> str:
