@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
+from tests.requirements import need
 
 from perdure.web.assets import find_asset
 
@@ -22,11 +23,11 @@ QUIET = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Chromium. For one module only: while it runs, ``asyncio.run`` cannot be used beside it."""
     executable = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.skip("no Chromium on this machine")
+    need("Chromium", executable is not None, "apt-get install chromium")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=executable, args=list(QUIET))
         yield chromium
@@ -45,7 +46,7 @@ def serve_static(route: Route) -> None:
         route.fulfill(status=404, body="")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def blank_page(browser: Browser) -> Iterator[Page]:
     """An empty page of an origin that has the static files. Tests leave nothing in it."""
     context = browser.new_context()
