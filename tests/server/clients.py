@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
@@ -16,11 +16,12 @@ from perdure.wire.sse import SseEvent, SseParser
 
 
 class Room:
-    """A room's client. ``frames`` are the frames that `next` has taken."""
+    """A room's client. ``frames`` are the frames that `next` has taken, ``delta_count`` the characters in their deltas."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
         self.frames: list[dict[str, Any]] = []
+        self.delta_count = 0
 
     async def next(self, kind: str | None = None, *, timeout_s: float = 5) -> dict[str, Any]:
         """The next frame (of this type; others before it are taken, too)."""
@@ -28,6 +29,7 @@ class Room:
             while True:
                 frame: dict[str, Any] = msgspec.json.decode(await self.socket.recv())
                 self.frames.append(frame)
+                self.delta_count += len(frame.get("delta", ""))
                 if kind is None or frame["type"] == kind:
                     return frame
 
@@ -52,11 +54,14 @@ class Room:
 
 @asynccontextmanager
 async def room(
-    address: str, path: str = "/ws/r", *, headers: dict[str, str] | None = None, **query: str
+    address: str,
+    path: str = "/ws/r",
+    query: Mapping[str, str] | None = None,
+    **options: Any,
 ) -> AsyncIterator[Room]:
-    """A client of a room, connected."""
+    """A client of a room, connected; ``options`` are those of `websockets.connect`."""
     url = f"ws://{address}{path}" + (f"?{urlencode(query)}" if query else "")
-    async with connect(url, max_size=None, additional_headers=headers, proxy=None) as socket:
+    async with connect(url, max_size=None, proxy=None, **options) as socket:
         yield Room(socket)
 
 

@@ -125,8 +125,8 @@ class Story:
 
     async def visit(self, *, frames_max: int) -> None:
         """Connect where the tab stands, take some frames, leave without a word."""
-        query = {"offset": self.tab.past[-1][0]} if self.tab.past else {}
-        async with room(self.address, delta="1", **query) as client:
+        query = {"delta": "1"} | ({"offset": self.tab.past[-1][0]} if self.tab.past else {})
+        async with room(self.address, query=query) as client:
             for _ in range(frames_max):
                 try:
                     self.tab.take(await client.next(timeout_s=0.03))
@@ -153,9 +153,9 @@ class Story:
         assert WHOLE.startswith(answer.text)
 
     async def finish(self) -> None:
-        query = {"offset": self.tab.past[-1][0]} if self.tab.past else {}
+        query = {"delta": "1"} | ({"offset": self.tab.past[-1][0]} if self.tab.past else {})
         async with http(self.address) as client, client.stream("GET", "/api/chat/r/stream") as response:
-            async with room(self.address, delta="1", **query) as tab:
+            async with room(self.address, query=query) as tab:
                 Paced.allowed = len(WORDS)
                 while not self.tab.done:
                     self.tab.take(await tab.next())
