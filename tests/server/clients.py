@@ -16,7 +16,7 @@ from perdure.wire.sse import SseEvent, SseParser
 
 
 class Room:
-    """A room's client. ``frames`` are the frames that `next` has taken, ``delta_count`` the characters in their deltas."""
+    """A room's client. ``frames`` are those that `next` has taken; ``delta_count`` the characters in their deltas."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
@@ -44,7 +44,8 @@ class Room:
     @property
     def offset(self) -> str:
         """The newest offset seen."""
-        return next(frame["offset"] for frame in reversed(self.frames) if "offset" in frame)
+        offset: str = next(frame["offset"] for frame in reversed(self.frames) if "offset" in frame)
+        return offset
 
     @property
     def delta_text(self) -> str:

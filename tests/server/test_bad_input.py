@@ -243,7 +243,8 @@ async def test_ten_thousand_messages_from_one_client(tmp_path: Path) -> None:
                     await flood.say("x", id=f"m{number}")
 
             sending = asyncio.create_task(send())
-            taken, refused = [], []
+            taken: list[str] = []
+            refused: list[tuple[str, str | None]] = []
             while len(taken) + len(refused) < 10_000:
                 frame = await flood.next()
                 if frame["type"] == "message" and frame["message"]["role"] == "user":
@@ -289,8 +290,7 @@ async def test_a_client_that_never_reads_is_closed_and_can_resume(tmp_path: Path
                 assert waiting[-1] <= 256 * 1024 + 20_000
                 assert [transport.overflowed for transport in transports] == [False, True]  # type: ignore[attr-defined]
                 with pytest.raises(ConnectionClosedError) as caught:
-                    while True:
-                        await slow.next(timeout_s=10)
+                    await _read_to_the_end(slow)
                 assert caught.value.rcvd is not None
                 assert caught.value.rcvd.code == 1013
                 assert "connection_buffer_bytes_max" in caught.value.rcvd.reason
@@ -317,3 +317,8 @@ async def test_one_room_has_so_many_connections(tmp_path: Path) -> None:
             assert caught.value.rcvd is not None
             assert caught.value.rcvd.code == 1013
             await _still_works(one)
+
+
+async def _read_to_the_end(client: Room) -> None:
+    while True:
+        await client.next(timeout_s=10)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tests.running import HURRIED, killed, reset, serving, until
 from tests.server.clients import Room, events, http, room
 
-from perdure import App, ChatRoom, TurnContext
+from perdure import App, ChatRoom, InterruptedTurn, TurnContext
+from perdure.chat.room import Recovery
 from perdure.wire.fold import MessageFold
 from perdure.wire.ui_chunks import decode_chunk
 
@@ -41,6 +42,9 @@ class Paced(ChatRoom):
     """Says the words up to the one that the story has come to."""
 
     allowed = 0
+
+    async def on_interrupted(self, turn: InterruptedTurn) -> Recovery:
+        return "continue"
 
     async def respond(self, turn: TurnContext) -> AsyncIterator[str]:
         said = len(turn.partial) // len(WORDS[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -67,6 +68,19 @@ def test_one_small_commit_is_one_page(database: Database) -> None:
     assert len(put(database, "a", "2")) == 5 + 4 + 24 + 4096
 
 
+def checkpoint(database: Database) -> bool:
+    """Move all pages into the file."""
+    database.mark()
+    return database.checkpoint()
+
+
+def in_the_file(path: Path) -> dict[str, str]:
+    """What the file holds, without its log."""
+    copy = Path(shutil.copy(path, f"{path}-copy"))
+    with closing(sqlite3.connect(f"file:{copy}?immutable=1", uri=True)) as connection:
+        return dict(connection.execute("SELECT key, value FROM _perdure_kv"))
+
+
 def test_a_commit_that_changed_nothing_captures_nothing(database: Database) -> None:
     """No pages, no section."""
     assert database.commit() == b""
@@ -81,7 +95,7 @@ def test_capture_goes_on_when_the_log_starts_over(database: Database, tmp_path: 
     for number in range(12):
         sections.append(put(database, f"key {number}", f"value {number}"))
         if number % 3 == 2:
-            assert database.checkpoint()
+            assert checkpoint(database)
     assert database.log_frames <= 3
     assert replayed(tmp_path, *sections) == {f"key {number}": f"value {number}" for number in range(12)}
 
@@ -154,13 +168,44 @@ def test_a_reader_in_the_middle_of_a_query_puts_a_checkpoint_off(database: Datab
         reader.ask("BEGIN")
         assert reader.ask("SELECT count(*) FROM _perdure_kv") == "[(5,)]"
         sections.append(put(database, "key 9", "later"))
-        assert not database.checkpoint()
+        assert not checkpoint(database)
         sections.append(put(database, "key 8", "later still"))
         assert reader.ask("SELECT count(*) FROM _perdure_kv") == "[(5,)]"
-    assert database.checkpoint()
+    assert checkpoint(database)
     sections.append(put(database, "key 7", "after"))
     assert replayed(tmp_path, *sections)["key 7"] == "after"
     assert len(replayed(tmp_path, *sections)) == 8
+
+
+def test_a_checkpoint_moves_nothing_that_came_after_its_mark(database: Database, tmp_path: Path) -> None:
+    """Commits may go on while the marked ones become durable; their pages stay out of the file until the next."""
+    sections = [put(database, "before", "1")]
+    database.mark()
+    database.begin()
+    database.execute("CREATE TABLE another(x)")
+    sections.append(database.commit())
+    assert database.checkpoint()
+    assert in_the_file(database.path) == {"before": "1"}
+    database.mark()
+    sections.append(put(database, "after", "2"))
+    assert database.checkpoint()
+    assert in_the_file(database.path) == {"before": "1"}
+    assert checkpoint(database)
+    assert in_the_file(database.path) == {"before": "1", "after": "2"}
+    assert database.log_frames == 0
+    sections.append(put(database, "later", "4"))
+    assert replayed(tmp_path, *sections) == {"before": "1", "after": "2", "later": "4"}
+
+
+def test_a_mark_that_is_dropped_leaves_no_reader(database: Database) -> None:
+    """A checkpoint that was called off does not keep the log from starting over."""
+    put(database, "a", "1")
+    database.mark()
+    put(database, "b", "1")
+    database.unmark()
+    assert checkpoint(database)
+    put(database, "c", "1")
+    assert database.log_frames <= 2
 
 
 def test_closing_forgets_what_was_not_checkpointed(tmp_path: Path) -> None:
@@ -169,7 +214,7 @@ def test_closing_forgets_what_was_not_checkpointed(tmp_path: Path) -> None:
     path.write_bytes(TEMPLATE.data)
     database = Database(path, Files())
     put(database, "kept", "1")
-    assert database.checkpoint()
+    assert checkpoint(database)
     put(database, "forgotten", "1")
     database.close()
     assert [found.name for found in tmp_path.iterdir()] == ["object.sqlite"]

@@ -258,6 +258,26 @@ def test_pages_that_are_not_durable_stay_out_of_the_file(node: Node) -> None:
     node.store.close_object(opened)
 
 
+def test_an_object_that_never_rests_is_checkpointed(node: Node) -> None:
+    """Commits that are still under way do not keep pages from moving; the journal forgets when they are durable."""
+    opened = node.open("one")
+    opened.storage.put("key", 1)
+    node.store.materialise(opened)
+    node.store.journal.pump()
+    opened.storage.put("key", 2)
+    newest = node.store.commit(opened)
+    checkpoint = node.store.begin_checkpoint(opened)
+    assert checkpoint is not None
+    checkpoint.run()
+    with pytest.raises(AssertionError):
+        node.store.finish_checkpoint(checkpoint)  # the file has lost a page to a commit that may yet be lost
+    node.store.journal.pump()
+    node.store.finish_checkpoint(checkpoint)
+    node.store.journal.pump()
+    assert [entry.sequence for entry in node.store.journal.replay()] == [newest]
+    node.store.close_object(opened)
+
+
 def test_recovery_empties_the_journal(node: Node) -> None:
     """And reports each object."""
     for number in range(3):

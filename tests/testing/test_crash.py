@@ -36,8 +36,9 @@ class HastyStore(Store):
     """Moves pages into the file before their commits are durable."""
 
     def begin_checkpoint(self, opened: OpenObject) -> Checkpoint | None:
+        opened.storage.database.mark()
         opened.storage.database.checkpoint()
-        return Checkpoint(opened.key, opened.path, self.files, set())
+        return Checkpoint(opened.key, opened.path, self.files, set(), 0)
 
 
 class ForgetfulStore(Store):
@@ -45,6 +46,8 @@ class ForgetfulStore(Store):
 
     def materialise(self, opened: OpenObject) -> int:
         sequence = self.commit(opened)
+        opened.storage.database.mark()
+        opened.marked_sequence = opened.last_page_sequence
         self._next_live[opened.key] = None
         return sequence
 

@@ -30,9 +30,6 @@ RESTARTING = "the server is restarting; reconnect and resume"
 GIVE_BACK_OBJECTS = 100
 """Hibernations after which free memory is given back to the system."""
 
-CHECKPOINT_TRIES = 8
-"""Times that a checkpoint of a busy object is begun before it is left for later."""
-
 RESTART_MS = 1_000
 """Wait before an object that was reset at work is started again."""
 
@@ -116,11 +113,9 @@ class Housekeeping:
                 self._hibernated += 1
         finally:
             slot.closing = False
-            if slot.instance is None:
-                slot.deliver_waiting()
         runtime.forget_if_empty(slot)
         if checkpoint is not None:
-            await self._sync(checkpoint)
+            await self._sync(checkpoint, instance)
 
     async def _begin_checkpoint(self, slot: Slot, instance: Instance) -> Checkpoint | None:
         """The steps of a checkpoint that are the loop's: materialise, commit, wait, move the pages.
@@ -136,6 +131,8 @@ class Housekeeping:
             else:
                 instance.gate.release(sequence)
             await instance.sync()
+            if instance.storage.dirty:
+                instance.commit()
             if instance.gate.broken:
                 store.abandon_checkpoint(opened.key)
                 return None
@@ -147,15 +144,20 @@ class Housekeeping:
             slot.discard_instance(instance, error)
         return None
 
-    async def _sync(self, checkpoint: Checkpoint) -> None:
-        """The step of a checkpoint that waits for the disk."""
+    async def _sync(self, checkpoint: Checkpoint, instance: Instance) -> None:
+        """The step of a checkpoint that waits for the disk: for the file, and for later commits' records."""
+        store = self._runtime.store
         try:
             await asyncio.to_thread(checkpoint.run)
+            if checkpoint.sequence > store.journal.durable_sequence:
+                await instance.sync()
+        except ObjectReset:
+            store.abandon_checkpoint(checkpoint.key)
         except StorageError as error:
             log.error("checkpoint failed", object=checkpoint.key, error=str(error))
-            self._runtime.store.abandon_checkpoint(checkpoint.key)
+            store.abandon_checkpoint(checkpoint.key)
         else:
-            self._runtime.store.finish_checkpoint(checkpoint)
+            store.finish_checkpoint(checkpoint)
 
     async def make_room(self) -> None:
         """Let the longest idle instances go when there are too many.
@@ -221,16 +223,12 @@ class Housekeeping:
 
     async def _checkpoint(self, slot: Slot) -> None:
         """Bring an awake object's file up to date while it works on."""
-        for _ in range(CHECKPOINT_TRIES):
-            instance = slot.instance
-            if instance is None or instance.gate.broken or self._runtime.store.checkpointing(instance.opened.key):
-                return
-            checkpoint = await self._begin_checkpoint(slot, instance)
-            if checkpoint is not None:
-                await self._sync(checkpoint)
-                return
-            # A page was written meanwhile: it must be durable first.
-            await asyncio.sleep(0.005)
+        instance = slot.instance
+        if instance is None or instance.gate.broken or self._runtime.store.checkpointing(instance.opened.key):
+            return
+        checkpoint = await self._begin_checkpoint(slot, instance)
+        if checkpoint is not None:
+            await self._sync(checkpoint, instance)
 
     def after_discard(self, slot: Slot) -> None:
         """Start an object again that was reset (it may have had work under way)."""
@@ -262,6 +260,7 @@ class Housekeeping:
         await asyncio.sleep(0)
         await asyncio.gather(*list(self._tasks), return_exceptions=True)
         for slot in runtime.slots():
+            slot.refuse_waiting(Overloaded(RESTARTING))
             await self._park(slot)
 
     async def _park(self, slot: Slot) -> None:

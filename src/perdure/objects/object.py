@@ -88,6 +88,17 @@ class DurableObject:
 
     # --- handlers
 
+    @classmethod
+    async def on_server_start(cls) -> None:
+        """Runs once in a process, before any object of the class wakes: make what they share, like HTTP clients.
+
+        An error here keeps the server from starting.
+        """
+
+    @classmethod
+    async def on_server_stop(cls) -> None:
+        """Runs once after the last object of the class is gone: let go of what they shared."""
+
     async def on_start(self) -> None:
         """Runs before anything else whenever an instance is made. An error here discards the instance."""
 

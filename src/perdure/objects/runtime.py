@@ -89,7 +89,10 @@ class Runtime:
 
         Raises:
             StorageError: the folder is locked, damaged, or of a newer format.
+            Exception: what a class's `on_server_start` raised.
         """
+        for object_class in self.classes.values():
+            await object_class.on_server_start()
         self.loop = asyncio.get_running_loop()
         started = time.perf_counter()
 
@@ -139,6 +142,8 @@ class Runtime:
         await self.housekeeping.drain()
         self._watchdog.stop()
         await asyncio.to_thread(self.store.close)
+        for object_class in self.classes.values():
+            await object_class.on_server_stop()
 
     # --- addressing
 

@@ -80,27 +80,36 @@ class Slot:
             raise Overloaded(
                 f"{self.object_id.key} has {limit:,} events waiting (inbox_events_max); try again in a moment"
             )
-        instance = self.instance
-        if instance is not None and self.starting is None and not self.blocked and not self._waiting:
-            self._start_event(instance, event, name)
-            return
         self._waiting.append((event, name, fail))
-        if instance is None and self.starting is None:
-            self.starting = self.runtime.loop.create_task(self._activate(), name=f"{self.object_id.key}:start")
+        if self.instance is None:
+            if self.starting is None:
+                self.starting = self.runtime.loop.create_task(self._activate(), name=f"{self.object_id.key}:start")
+        elif self.starting is None and not self.blocked:
+            self.instance.spawn(self._run_next(self.instance), name)
 
     def deliver_waiting(self) -> None:
         """Start the events that waited."""
-        while self._waiting and self.instance is not None and self.starting is None and not self.blocked:
-            event, name, _ = self._waiting.popleft()
-            self._start_event(self.instance, event, name)
+        if self.instance is not None and self.starting is None and not self.blocked:
+            for _, name, _ in self._waiting:
+                self.instance.spawn(self._run_next(self.instance), name)
 
-    def _start_event(self, instance: Instance, event: Event, name: str) -> None:
+    def refuse_waiting(self, error: PerdureError) -> None:
+        """Fail the events that waited."""
+        waiting, self._waiting = self._waiting, deque()
+        for _, _, fail in waiting:
+            fail(error)
+
+    async def _run_next(self, instance: Instance) -> None:
+        # An event stays in the queue until its task begins: a block that came first holds it back, and one
+        # whose instance is discarded before that goes to the next instance.
+        if not self._waiting or self.blocked or self.instance is not instance:
+            return
+        event, _, _ = self._waiting.popleft()
         self._running += 1
-        task = instance.spawn(event(instance), name)
-        task.add_done_callback(self._on_event_done)
-
-    def _on_event_done(self, _task: asyncio.Task[Any]) -> None:
-        self._running -= 1
+        try:
+            await event(instance)
+        finally:
+            self._running -= 1
 
     async def _activate(self) -> None:
         error: Exception
@@ -121,13 +130,14 @@ class Slot:
         except Exception as caught:
             error = caught
         self.starting = None
+        key = self.object_id.key
         if not isinstance(error, ObjectReset):
-            log.error("object failed to start", object=self.object_id.key, exc_info=error)
+            log.error("object failed to start", object=key, exc_info=error)
         if self.instance is not None:
             self.discard_instance(self.instance, error)
-        waiting, self._waiting = self._waiting, deque()
-        for _, _, fail in waiting:
-            fail(error if isinstance(error, PerdureError) else ObjectReset(f"{self.object_id.key}: {error}"))
+        self.refuse_waiting(
+            error if isinstance(error, PerdureError) else ObjectReset(f"{self.object_id.key}: {error}")
+        )
         self.runtime.forget_if_empty(self)
 
     # --- connections

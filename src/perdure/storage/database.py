@@ -13,8 +13,11 @@ checkpointed; then the capture starts over, too.
 
 Two rules keep the file recoverable from the journal whatever a power cut leaves of it:
 
-1. Log before data: pages move from the ``-wal`` into the file (`checkpoint`) only when every
-   commit that wrote them is durable in the journal.
+1. Log before data: pages move from the ``-wal`` into the file (`checkpoint`) only when the commits
+   that wrote them are durable in the journal. SQLite moves no frame past the oldest reader's snapshot,
+   so a reader of our own (`mark`) keeps later commits out while the marked ones become durable. Nor
+   does it move a page that a later commit wrote again: that commit must be durable before the journal
+   forgets the marked ones.
 2. The ``-wal`` is never trusted after a crash: opening a file begins with removing it. The
    journal has every page since the file's last synced checkpoint.
 """
@@ -52,6 +55,9 @@ class Database:
         self._wal_path = Path(f"{path}-wal")
         remove_log(path, files)
         self._frames = 0
+        self._frames_moved = 0
+        self._frames_marked: int | None = None
+        self._marking_reader: apsw.Connection | None = None
         self._salts = b""
         self._log_may_restart = True
         self._captured: list[bytes] = []
@@ -84,6 +90,11 @@ class Database:
     def begin(self) -> None:
         """Open the transaction that all writes until `commit` belong to (if it is not open)."""
         if not self.in_transaction:
+            if self._frames_marked is not None and self._marking_reader is None:
+                try:
+                    self._hold_mark()
+                except apsw.Error as error:
+                    raise translate(error, str(self.path)) from error
             self.execute("BEGIN IMMEDIATE")
             self.in_transaction = True
 
@@ -125,7 +136,7 @@ class Database:
         if self._log_may_restart:
             salts = os.pread(self._wal_descriptor, 8, 16)
             if salts != self._salts:
-                self._salts, self._frames = salts, 0
+                self._salts, self._frames, self._frames_moved = salts, 0, 0
                 self._log_may_restart = False
         step = FRAME_HEADER_BYTES + PAGE_BYTES
         size = (frames - self._frames) * step
@@ -137,30 +148,58 @@ class Database:
 
     @property
     def log_frames(self) -> int:
-        """Frames in the ``-wal`` file since it last started over."""
-        return self._frames
+        """Frames in the ``-wal`` file that are not in the file yet."""
+        return self._frames - self._frames_moved
 
     # --- moving pages into the file
 
-    def checkpoint(self) -> bool:
-        """Copy every page of the ``-wal`` into the file, unsynced. False: a reader from outside is in the way.
+    def mark(self) -> None:
+        """Let the next `checkpoint` move the pages of the commits until now, and no later ones."""
+        assert not self.in_transaction
+        self.unmark()
+        self._frames_marked = self._frames
 
-        Only when all commits so far are durable in the journal (rule 1 above).
+    def unmark(self) -> None:
+        """Forget the mark."""
+        self._frames_marked = None
+        if self._marking_reader is not None:
+            self._marking_reader.close(True)
+            self._marking_reader = None
+
+    def _hold_mark(self) -> None:
+        # Only now that something is to be written after the mark: most checkpoints are of objects at rest.
+        assert self._marking_reader is None
+        reader = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=self._files.vfs or None)
+        self._marking_reader = reader
+        reader.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        reader.execute("BEGIN; SELECT 1 FROM sqlite_schema").fetchall()
+
+    def checkpoint(self) -> bool:
+        """Copy the pages up to the mark from the ``-wal`` into the file, unsynced, and forget the mark.
+
+        A page that was written again after the mark is left for the next time. False: a reader from outside
+        is in the way. Only when the marked commits are durable in the journal (rule 1 above).
         """
         assert not self.in_transaction
-        if self._frames == 0:
-            return True
+        assert self._frames_marked is not None
+        marked = self._frames_marked
         try:
-            total, done = self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            if marked <= self._frames_moved:
+                return True
+            _, self._frames_moved = self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.BusyError:
             return False
         except apsw.Error as error:
             raise translate(error, str(self.path)) from error
+        finally:
+            self.unmark()
+        # SQLite starts the log over with the next write after all of it was moved.
         self._log_may_restart = True
-        return total == done
+        return self._frames_moved >= marked
 
     def close(self) -> None:
         """Close without moving any page: what was not checkpointed is forgotten (the journal has it)."""
+        self.unmark()
         if self._wal_descriptor >= 0:
             os.close(self._wal_descriptor)
             self._wal_descriptor = -1

@@ -68,6 +68,7 @@ class OpenObject:
         "key",
         "last_page_sequence",
         "last_sequence",
+        "marked_sequence",
         "new_template",
         "object_id",
         "path",
@@ -89,6 +90,7 @@ class OpenObject:
         self.first_commit = True
         self.last_sequence = 0
         self.last_page_sequence = 0
+        self.marked_sequence = 0
         self.storage: Storage
 
     @property
@@ -98,10 +100,15 @@ class OpenObject:
 
 
 class Checkpoint:
-    """A checkpoint under way: pages are in the object's file, `run` syncs it (from a thread)."""
+    """A checkpoint under way: pages are in the object's file, `run` syncs it (from a thread).
 
-    def __init__(self, key: str, path: Path, files: Files, unsynced: set[str]) -> None:
+    ``sequence`` is the last commit that wrote a page when it began. A page that such a commit overwrote
+    was not moved: the file is whole only together with that commit's record.
+    """
+
+    def __init__(self, key: str, path: Path, files: Files, unsynced: set[str], sequence: int) -> None:
         self.key = key
+        self.sequence = sequence
         self._path = path
         self._files = files
         self._unsynced = unsynced
@@ -376,14 +383,17 @@ class Store:
         assert opened.key not in self._next_live
         opened.storage.materialise_tails()
         sequence = self._commit(opened)
+        opened.storage.database.mark()
+        opened.marked_sequence = opened.last_page_sequence
         self._next_live[opened.key] = None
         return sequence
 
     def begin_checkpoint(self, opened: OpenObject) -> Checkpoint | None:
-        """Second step, once the materialised commit is durable: move pages into the file.
+        """Second step, once the materialised commit is durable: move its pages and older ones into the file.
 
-        None when it cannot be done now (a page is not durable yet, or a reader from outside is in the
-        way); the checkpoint is then off and may be begun again later.
+        Later commits may be under way. None when it cannot be done now (a page is not durable yet, a turn
+        is not committed, or a reader from outside is in the way); the checkpoint is then off and may be
+        begun again later.
 
         Raises:
             SyncFailed: the last one could not be synced; the object must be discarded.
@@ -393,15 +403,18 @@ class Store:
         database = opened.storage.database
         if (
             database.in_transaction
-            or opened.last_page_sequence > self.journal.durable_sequence
+            or opened.marked_sequence > self.journal.durable_sequence
             or not database.checkpoint()
         ):
+            database.unmark()
             self.abandon_checkpoint(opened.key)
             return None
-        return Checkpoint(opened.key, opened.path, self.files, self._unsynced)
+        return Checkpoint(opened.key, opened.path, self.files, self._unsynced, opened.last_page_sequence)
 
     def finish_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Last step, after `Checkpoint.run`: the records before the first step are dead."""
+        """Last step, after `Checkpoint.run` and when ``checkpoint.sequence`` is durable: the records before
+        the first step are dead."""
+        assert checkpoint.sequence <= self.journal.durable_sequence
         following = self._next_live.pop(checkpoint.key)
         if following is None:
             self._first_live.pop(checkpoint.key, None)

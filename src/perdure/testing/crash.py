@@ -373,10 +373,12 @@ def _run_jobs(points: int, seed: int, jobs: int) -> Report:
     with context.Pool(jobs) as pool:
         for part in pool.imap_unordered(_run_job, tasks):
             report.add(part)
-            rate = report.points / (time.monotonic() - started)
-            sys.stdout.write(f"\r{report.points:,} points, {len(report.failures)} failures, {rate:.0f}/s ")
-            sys.stdout.flush()
-    sys.stdout.write("\n")
+            if sys.stderr.isatty():
+                rate = report.points / (time.monotonic() - started)
+                sys.stderr.write(f"\r{report.points:,} points, {len(report.failures)} failures, {rate:.0f}/s ")
+                sys.stderr.flush()
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")
     return report
 
 

@@ -161,6 +161,8 @@ class Workload:
         opened = self._opened.get(object_id)
         if checkpoint is not None:
             checkpoint.run()
+            if checkpoint.sequence > self.store.journal.durable_sequence:
+                self.pump()
             self.store.finish_checkpoint(checkpoint)
         elif opened is None:
             self.store.abandon_checkpoint(object_id.key)
