@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from tests.chat.rooms import TEN_WORDS, Echo, Hanging, lead, led_room, statuses, texts
@@ -99,17 +100,17 @@ async def test_a_turn_is_continued_three_times_at_most(tmp_path: Path) -> None:
         model = "scripted:count=10&hang_at=5"
 
     folder, answer_id, _ = await _killed_mid_answer(tmp_path, Doomed, FIVE_WORDS)
-    attempts: list[int] = []
+    crashes: list[int] = []
 
     class Counted(Doomed):
         async def on_interrupted(self, turn: InterruptedTurn) -> Recovery:
-            attempts.append(turn.attempt)
+            crashes.append(turn.crashes)
             return await super().on_interrupted(turn)
 
     Counted.__name__ = "Doomed"
     for number in range(4):
         async with running(folder, Counted) as runtime:
-            await until(lambda: len(attempts) > number)  # noqa: B023 - asked at once
+            await until(lambda: len(crashes) > number)  # noqa: B023 - asked at once
             if number < 3:
                 assert await statuses(runtime, Counted) == [("streaming", None)]
                 folder = await killed(runtime, tmp_path / f"killed{number}")
@@ -120,7 +121,29 @@ async def test_a_turn_is_continued_three_times_at_most(tmp_path: Path) -> None:
                 assert (await texts(runtime, Counted))[1] == ("assistant", FIVE_WORDS)
                 chunks = await _chunks(runtime, Counted, answer_id)
                 assert chunks[-1] == b'{"type":"error","errorText":"%s"}' % error.encode()
-    assert attempts == [1, 2, 3, 4]
+    assert crashes == [1, 2, 3, 4]
+
+
+async def test_planned_stops_wear_no_answer_out(tmp_path: Path) -> None:
+    """However often the server is restarted, the answer goes on; only crashes count."""
+
+    class Deployed(ChatRoom):
+        model = "scripted:count=10&hang_at=5&attempts=6"
+        told: ClassVar[list[InterruptedTurn]] = []
+
+        async def on_interrupted(self, turn: InterruptedTurn) -> Recovery:
+            self.told.append(turn)
+            return await super().on_interrupted(turn)
+
+    folder, answer_id, _ = await _killed_mid_answer(tmp_path, Deployed, FIVE_WORDS)
+    for number in range(5):
+        async with running(folder, Deployed) as runtime:
+            await until(lambda: len(Deployed.told) > number)  # noqa: B023 - asked at once
+            assert await statuses(runtime, Deployed) == [("streaming", None)]
+    async with running(folder, Deployed) as runtime:
+        await _settled(runtime, Deployed)
+        assert await statuses(runtime, Deployed) == [("complete", None)]
+    assert Deployed.told == [InterruptedTurn(answer_id, FIVE_WORDS, 1)] * 6
 
 
 @pytest.mark.parametrize(

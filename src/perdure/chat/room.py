@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -34,8 +35,8 @@ WAITING_MESSAGES_MAX = 1_000
 PAGE_MESSAGES_MAX = 1_001
 """Messages that one call of `ChatRoom.messages` returns at most."""
 
-ATTEMPTS_MAX = 4
-"""Starts of a model for one answer: the first, and three more after interruptions."""
+CONTINUATIONS_MAX = 3
+"""Crashes after which the default `ChatRoom.on_interrupted` still continues an answer."""
 
 TURN_STREAM_KEEP_MS = 24 * 60 * 60 * 1000
 """How long the chunks of an ended turn are kept beside the message that they became."""
@@ -58,11 +59,14 @@ class Submitted(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class InterruptedTurn:
-    """A turn that a crash or a restart cut off: what was said, and how often the model was started."""
+    """A turn that a crash or a restart cut off: what was said, and how many crashes it has been through.
+
+    A planned stop of the server is not counted.
+    """
 
     answer_id: str
     partial: str
-    attempt: int
+    crashes: int
 
 
 class ChatRoom(DurableObject):
@@ -105,7 +109,7 @@ class ChatRoom(DurableObject):
     async def on_interrupted(self, turn: InterruptedTurn) -> Recovery:
         """What to do with a turn that a crash cut off: ``continue`` it (the text that was seen stays and
         goes on), ``retry`` with a new answer, or ``fail`` it. Default: continue, at most 3 times."""
-        return "continue" if turn.attempt < ATTEMPTS_MAX else "fail"
+        return "continue" if turn.crashes <= CONTINUATIONS_MAX else "fail"
 
     # --- calls
 
@@ -283,8 +287,18 @@ class ChatRoom(DurableObject):
         return model
 
     @classmethod
-    async def close_model(cls) -> None:
-        """Let go of the class's model: its processes and connections."""
+    async def on_server_start(cls) -> None:
+        """Make the model, so that a wrong name or a missing key is told before anyone waits for an answer.
+
+        Raises:
+            ConfigError: there is no such model here; the message says what to do.
+        """
+        # Importing a provider's library takes up to a second.
+        await asyncio.to_thread(cls.get_model)
+
+    @classmethod
+    async def on_server_stop(cls) -> None:
+        """Let go of the model: its processes and connections."""
         resolved: Model | None = cls.__dict__.get("_resolved_model")
         if resolved is not None:
             cls._resolved_model = None
@@ -351,7 +365,13 @@ class ChatRoom(DurableObject):
         )
         self.context.runtime.metrics.turns_running.inc()
         turn.task = self.background(turn.run(self.respond, context), name="turn")
-        turn.task.add_done_callback(lambda _task: self.context.runtime.metrics.turns_running.dec())
+        turn.task.add_done_callback(lambda _task: self._on_turn_task_done(turn))
+
+    def _on_turn_task_done(self, turn: Turn) -> None:
+        self.context.runtime.metrics.turns_running.dec()
+        if self.context.parking and turn.outcome is None:
+            turn.flush()
+            self._transcript.count_park(turn.answer)
 
     def on_text(self, turn: Turn, text: str) -> None:
         """The running turn said something (TurnListener)."""
@@ -405,7 +425,8 @@ class ChatRoom(DurableObject):
         question = self._transcript.find(answer.answers) if answer.answers else None
         choice: Recovery = "fail"
         if question is not None and self._turn is None:
-            choice = await self.on_interrupted(InterruptedTurn(answer.id, fold.text, answer.attempt))
+            crashes = answer.attempt - answer.parks
+            choice = await self.on_interrupted(InterruptedTurn(answer.id, fold.text, crashes))
         log.info("turn interrupted", room=self.name, answer=answer.id, recovery=choice, attempt=answer.attempt)
         if choice == "continue" and question is not None:
             self._transcript.set_attempt(answer, answer.attempt + 1)

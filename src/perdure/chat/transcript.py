@@ -11,6 +11,7 @@
                answers     assistant: the id of the user message that it answers
                answer_id   user: the id that its answer has or will have (null: none is made)
                attempt     assistant: how often the model was started for it
+               parks       assistant: how many of these starts a planned stop of the server cut off
                error       assistant, failed: why
                message     the UIMessage as JSON; of a streaming answer, without its text
     room       one row: ``cuts``, how often messages were removed
@@ -39,6 +40,7 @@ MIGRATIONS = (
       answers TEXT,
       answer_id TEXT,
       attempt INTEGER NOT NULL DEFAULT 0,
+      parks INTEGER NOT NULL DEFAULT 0,
       error TEXT,
       message TEXT NOT NULL
     );
@@ -48,7 +50,7 @@ MIGRATIONS = (
     """,
 )
 
-COLUMNS = "seq, id, role, created_ms, status, answers, answer_id, attempt, error, message"
+COLUMNS = "seq, id, role, created_ms, status, answers, answer_id, attempt, parks, error, message"
 
 
 CONTEXT_MESSAGES_MAX = 1_000
@@ -66,6 +68,7 @@ class StoredMessage(msgspec.Struct):
     answers: str | None
     answer_id: str | None
     attempt: int
+    parks: int
     error: str | None
     message: ChatMessage
 
@@ -156,7 +159,7 @@ class Transcript:
         )
         seq = self._storage.database.connection.last_insert_rowid()
         return StoredMessage(
-            seq, message.id, message.role, created_ms, status, answers, answer_id, attempt, None, message
+            seq, message.id, message.role, created_ms, status, answers, answer_id, attempt, 0, None, message
         )
 
     def set_status(self, stored: StoredMessage, status: str) -> None:
@@ -168,6 +171,12 @@ class Transcript:
         self._begin()
         self._storage.database.execute("UPDATE messages SET attempt = ? WHERE seq = ?", (attempt, stored.seq))
         stored.attempt = attempt
+
+    def count_park(self, stored: StoredMessage) -> None:
+        """A planned stop of the server cuts the running start off."""
+        self._begin()
+        self._storage.database.execute("UPDATE messages SET parks = parks + 1 WHERE seq = ?", (stored.seq,))
+        stored.parks += 1
 
     def ask_again(self, question: StoredMessage, answer_id: str) -> None:
         """The question waits for a new answer, with this id."""
@@ -234,11 +243,12 @@ def _stored(
     answers: str | None,
     answer_id: str | None,
     attempt: int,
+    parks: int,
     error: str | None,
     message: str,
 ) -> StoredMessage:
     return StoredMessage(
-        seq, id, role, created_ms, status, answers, answer_id, attempt, error, decode_message(message)
+        seq, id, role, created_ms, status, answers, answer_id, attempt, parks, error, decode_message(message)
     )
 
 
