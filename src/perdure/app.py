@@ -55,7 +55,6 @@ class App:
         rooms = [item for item in registered if issubclass(item, ChatRoom)]
         self.room_class = chat or (rooms[0] if rooms else None)
         self.authenticate = authenticate
-        self._rooms = rooms
         door = Door(authenticate, origins)
         self._server = Server(
             self.runtime,
@@ -83,14 +82,13 @@ class App:
 
         Raises:
             StorageError: the folder is locked, damaged or of a newer format.
+            ConfigError: a room's model is not there; the message says what to do.
         """
         await self._server.start()
 
     async def stop(self) -> None:
         """Drain: running work gets a bounded time or is parked durably; then close everything."""
         await self._server.stop()
-        for room_class in self._rooms:
-            await room_class.close_model()
 
     @asynccontextmanager
     async def lifespan(self, _app: object = None) -> AsyncIterator[None]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -165,6 +164,7 @@ class Server:
 
         Raises:
             StorageError: the data folder cannot be opened.
+            Exception: what a class's ``on_server_start`` raised.
         """
         if self._starting is None:
             self._starting = asyncio.create_task(self.runtime.start(self._on_recovery), name="perdure:start")
@@ -191,20 +191,15 @@ class Server:
             return
         await self.runtime.stop()
 
-    @asynccontextmanager
-    async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
-        """For a surrounding application: ``FastAPI(lifespan=app.lifespan)``."""
-        await self.start()
-        try:
-            yield
-        finally:
-            await self.stop()
-
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
             await self.start()
-        except PerdureError as error:
+        except Exception as error:
+            # Said in full unless the message is meant for people already. uvicorn takes an exception from
+            # here for an application without a lifespan, and would go on.
+            if not isinstance(error, PerdureError):
+                log.error("the server could not start", exc_info=error)
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         assert self._starting is not None
