@@ -47,21 +47,22 @@ class TestSqliteJournal(JournalContract):
         self.files.fault = fault if failing else None
 
 
-class TestThreadedJournal(JournalContract):
+class TestThreadedJournal(TestSqliteJournal):
     """The contract, on the local journal with its writer thread (callbacks on that thread)."""
 
     def make_journal(self, folder: Path, listener: JournalListener, pending_bytes_max: int = 1024 * 1024) -> Journal:
-        journal = SqliteJournal(folder / "journal.sqlite", listener, notify=call, pending_bytes_max=pending_bytes_max)
+        journal = super().make_journal(folder, listener, pending_bytes_max)
+        assert isinstance(journal, SqliteJournal)
         journal.start()
         return journal
 
     def settle(self, journal: Journal) -> None:
+        """Let the thread do all that was asked of it, and end; start another."""
         assert isinstance(journal, SqliteJournal)
-        deadline = 2_000
-        while (journal.pending_bytes or not journal._queue.empty()) and deadline:
-            deadline -= 1
-            asyncio.run(asyncio.sleep(0.001))
-        asyncio.run(asyncio.sleep(0.02))
+        assert journal._thread is not None
+        journal._queue.put(None)
+        journal._thread.join()
+        journal.start()
 
 
 def faulty(tmp_path: Path) -> tuple[SqliteJournal, HeardListener, RecordingFiles]:
