@@ -68,12 +68,6 @@ def test_one_small_commit_is_one_page(database: Database) -> None:
     assert len(put(database, "a", "2")) == 5 + 4 + 24 + 4096
 
 
-def checkpoint(database: Database) -> bool:
-    """Move all pages into the file."""
-    database.mark()
-    return database.checkpoint()
-
-
 def in_the_file(path: Path) -> dict[str, str]:
     """What the file holds, without its log."""
     copy = Path(shutil.copy(path, f"{path}-copy"))
@@ -95,7 +89,7 @@ def test_capture_goes_on_when_the_log_starts_over(database: Database, tmp_path: 
     for number in range(12):
         sections.append(put(database, f"key {number}", f"value {number}"))
         if number % 3 == 2:
-            assert checkpoint(database)
+            assert database.checkpoint()
     assert database.log_frames <= 3
     assert replayed(tmp_path, *sections) == {f"key {number}": f"value {number}" for number in range(12)}
 
@@ -168,10 +162,10 @@ def test_a_reader_in_the_middle_of_a_query_puts_a_checkpoint_off(database: Datab
         reader.ask("BEGIN")
         assert reader.ask("SELECT count(*) FROM _perdure_kv") == "[(5,)]"
         sections.append(put(database, "key 9", "later"))
-        assert not checkpoint(database)
+        assert not database.checkpoint()
         sections.append(put(database, "key 8", "later still"))
         assert reader.ask("SELECT count(*) FROM _perdure_kv") == "[(5,)]"
-    assert checkpoint(database)
+    assert database.checkpoint()
     sections.append(put(database, "key 7", "after"))
     assert replayed(tmp_path, *sections)["key 7"] == "after"
     assert len(replayed(tmp_path, *sections)) == 8
@@ -190,7 +184,7 @@ def test_a_checkpoint_moves_nothing_that_came_after_its_mark(database: Database,
     sections.append(put(database, "after", "2"))
     assert database.checkpoint()
     assert in_the_file(database.path) == {"before": "1"}
-    assert checkpoint(database)
+    assert database.checkpoint()
     assert in_the_file(database.path) == {"before": "1", "after": "2"}
     assert database.log_frames == 0
     sections.append(put(database, "later", "4"))
@@ -203,7 +197,7 @@ def test_a_mark_that_is_dropped_leaves_no_reader(database: Database) -> None:
     database.mark()
     put(database, "b", "1")
     database.unmark()
-    assert checkpoint(database)
+    assert database.checkpoint()
     put(database, "c", "1")
     assert database.log_frames <= 2
 
@@ -214,7 +208,7 @@ def test_closing_forgets_what_was_not_checkpointed(tmp_path: Path) -> None:
     path.write_bytes(TEMPLATE.data)
     database = Database(path, Files())
     put(database, "kept", "1")
-    assert checkpoint(database)
+    assert database.checkpoint()
     put(database, "forgotten", "1")
     database.close()
     assert [found.name for found in tmp_path.iterdir()] == ["object.sqlite"]

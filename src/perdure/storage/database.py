@@ -175,14 +175,14 @@ class Database:
         reader.execute("BEGIN; SELECT 1 FROM sqlite_schema").fetchall()
 
     def checkpoint(self) -> bool:
-        """Copy the pages up to the mark from the ``-wal`` into the file, unsynced, and forget the mark.
+        """Copy the pages up to the mark (without one: all) from the ``-wal`` into the file; forget the mark.
 
-        A page that was written again after the mark is left for the next time. False: a reader from outside
-        is in the way. Only when the marked commits are durable in the journal (rule 1 above).
+        Nothing is synced. A page that was written again after the mark is left for the next time. False: a
+        reader from outside is in the way. Only when the marked commits are durable in the journal (rule 1
+        above).
         """
         assert not self.in_transaction
-        assert self._frames_marked is not None
-        marked = self._frames_marked
+        marked = self._frames if self._frames_marked is None else self._frames_marked
         try:
             if marked <= self._frames_moved:
                 return True
