@@ -127,7 +127,7 @@ class Tab:
         seen = self.seen()
         assert len(seen) > 5
         for text, following in zip(seen, [*seen[1:], final], strict=True):
-            assert following.startswith(text)
+            assert following.startswith(text), f"{text!r} became {following!r}"
         assert seen[-1] == final
 
     def picture(self, name: str) -> None:

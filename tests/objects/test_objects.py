@@ -476,13 +476,13 @@ async def test_checkpoints_keep_the_journal_small_and_lose_nothing(tmp_path: Pat
             entries = self.streams.get("log").read(bytes_max=10_000_000).entries
             return {"keys": len(self.storage.list()), "entries": [int(entry) for entry in entries]}
 
-    async with running(tmp_path / "a", Log, limits={"journal_bytes_max": 400_000}) as runtime:
+    async with running(tmp_path / "a", Log, limits={"journal_bytes_max": 2_000_000}) as runtime:
         largest = 0
-        for number in range(150):
+        for number in range(400):
             await asyncio.gather(*(runtime.get(Log, name).append(number) for name in "abc"))
             largest = max(largest, runtime.store.journal.live_bytes)
-        assert largest < 2_000_000
+        assert 1_000_000 < largest < 4_000_000
         folder = await killed(runtime, tmp_path / "b")
     async with running(folder, Log) as runtime:
         for name in "abc":
-            assert await runtime.get(Log, name).facts() == {"keys": 150, "entries": list(range(150))}
+            assert await runtime.get(Log, name).facts() == {"keys": 400, "entries": list(range(400))}

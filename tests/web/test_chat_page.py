@@ -141,6 +141,16 @@ def test_a_frame_that_comes_again_changes_nothing(room: Room) -> None:
     room.until(lambda: room.page.inner_text(ANSWER_BODY) == "Hi you too")
 
 
+def test_a_page_that_is_being_left_shows_nothing_new(room: Room) -> None:
+    """The page that a reload has asked for would begin with less. If this one stays, it shows what came."""
+    room.open(QUESTION, LIVE)
+    room.page.evaluate("dispatchEvent(new Event('beforeunload'))")
+    room.send(delta("u**, an", "0_2"), delta("d all.", "0_3"))
+    room.page.wait_for_timeout(300)
+    assert room.page.inner_text(ANSWER_BODY) == "Hi yo"
+    room.until(lambda: room.page.inner_text(ANSWER_BODY) == "Hi you, and all.")
+
+
 def test_accumulated_updates_replace_the_text(room: Room) -> None:
     """The other mode of the protocol is understood as well."""
     room.open(QUESTION, LIVE)

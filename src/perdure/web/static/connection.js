@@ -5,6 +5,7 @@ const BACKOFF_MAX_MS = 5_000;
 const CONNECT_TIMEOUT_MS = 8_000;
 const PING_EVERY_MS = 20_000;
 const PONG_WITHIN_MS = 6_000;
+const LEAVE_WITHIN_MS = 2_000;
 
 export class Connection {
   #socket = null;
@@ -13,12 +14,14 @@ export class Connection {
   #attempt = 0;
   #planned = false; // the server said that it goes down for a moment
   #settled = false; // the first frame came
+  #held = null; // what came while the page is being left
 
   constructor({ address, onFrame, onState, onTooLong }) {
     Object.assign(this, { address, onFrame, onState, onTooLong });
     setInterval(() => this.#ping(), PING_EVERY_MS);
     for (const name of ["online", "offline", "pageshow"]) addEventListener(name, () => this.probe());
     document.addEventListener("visibilitychange", () => document.hidden || this.probe());
+    addEventListener("beforeunload", () => this.#hold());
     addEventListener("pagehide", () => this.#drop()); // lets the browser keep the page for "back"
   }
 
@@ -68,6 +71,10 @@ export class Connection {
 
   #receive(data) {
     clearTimeout(this.#deadline);
+    if (this.#held !== null) {
+      this.#held.push(data);
+      return;
+    }
     const frame = JSON.parse(data);
     if (frame.type === "reconnect") this.#planned = true;
     this.onFrame(frame);
@@ -77,9 +84,22 @@ export class Connection {
     this.onState("online");
   }
 
+  /** A reload is about to ask for the page: what comes after that would be shown now, and be gone again in the new
+   *  page for a moment. If the page stays after all, it is shown then. */
+  #hold() {
+    if (this.#held !== null) return;
+    const held = this.#held = [];
+    setTimeout(() => {
+      if (this.#held !== held) return;
+      this.#held = null;
+      for (const data of held) this.#receive(data);
+    }, LEAVE_WITHIN_MS);
+  }
+
   #drop() {
     clearTimeout(this.#deadline);
     this.#settled = false;
+    this.#held = null;
     if (this.#socket === null) return;
     this.#socket.onclose = this.#socket.onmessage = null; // a dead line may take minutes to close
     this.#socket.close();
