@@ -1,0 +1,91 @@
+"""docs/reference/limits.md says what the source says."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+
+from tests.docs.pages import REPOSITORY, rows, sections
+
+from perdure import Limits
+
+PAGE = REPOSITORY / "docs" / "reference" / "limits.md"
+SOURCE = REPOSITORY / "src" / "perdure"
+
+NO_LIMITS_OF_USERS = {
+    "perdure.models.continuation.OVERLAP_CHARACTERS_MAX": "how far back repeated words are looked for",
+    "perdure.models.demo_answer.TOPIC_CHARACTERS_MAX": "how much of a question the demo's script repeats",
+    "perdure.server.websocket.CLOSE_REASON_BYTES_MAX": "what a close frame holds of its reason (RFC 6455)",
+    "perdure.storage.appends.SEGMENT_BYTES_MAX": "how entries are laid out in rows",
+    "perdure.storage.journal.JOURNAL_WAL_FRAMES_MAX": "when the journal folds its own log",
+    "perdure.storage.journal.TRIM_ROWS_MAX": "how many dead rows are deleted at once",
+    "perdure.web.markdown._CACHED_TEXTS_MAX": "a cache",
+    "perdure.web.pages._MESSAGE_BYTES_MAX": "stands in for the room's limit in tests of pages",
+    "perdure.wire.room.ESCAPED_BYTES_PER_BYTE_MAX": "what JSON may do to a byte",
+    "perdure.wire.room.FRAME_OVERHEAD_BYTES_MAX": "a bound on the parser's work, past message_bytes_max",
+}
+"""Constants that bound something inside, with what; nobody meets them."""
+
+
+def _documented() -> dict[str, tuple[str, str]]:
+    """By source: the limit's name on the page and its default."""
+    found = {}
+    for heading, text in sections(PAGE).items():
+        for name, default, *_, last in rows(text):
+            source = f"perdure.Limits({name.strip('`')})" if heading == "Of a process" else last.strip("`")
+            assert source not in found, f"{source} is listed twice"
+            found[source] = (name, default)
+    return found
+
+
+def _value(source: str) -> object:
+    path, _, argument = source.rstrip(")").partition("(")
+    module, _, name = path.rpartition(".")
+    found = getattr(importlib.import_module(module), name)
+    return inspect.signature(found).parameters[argument].default if argument else found
+
+
+def _constants() -> Iterator[str]:
+    """Every constant of a module whose name says that it is a maximum."""
+    for path in SOURCE.rglob("*.py"):
+        module = ".".join(("perdure", *path.relative_to(SOURCE).with_suffix("").parts))
+        for node in ast.parse(path.read_text()).body:
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            for target in targets:
+                if isinstance(target, ast.Name) and target.id.isupper() and target.id.endswith("_MAX"):
+                    yield f"{module}.{target.id}"
+
+
+def test_every_default_is_the_sources() -> None:
+    """A default on the page is the one that the code has."""
+    wrong = {
+        source: (default, _value(source))
+        for source, (_, default) in _documented().items()
+        if int(default.replace(",", "")) != _value(source)
+    }
+    assert wrong == {}
+
+
+def test_every_limit_of_a_process_is_listed() -> None:
+    """The table has the fields of `Limits`, in their order."""
+    fields = [f"perdure.Limits({field.name})" for field in dataclasses.fields(Limits)]
+    assert [source for source in _documented() if source.startswith("perdure.Limits")] == fields
+    assert len(fields) == 12
+
+
+def test_every_maximum_is_listed() -> None:
+    """A new ``..._MAX`` comes with a row, or with a reason why nobody meets it."""
+    known = {*_documented(), *NO_LIMITS_OF_USERS}
+    assert [name for name in sorted(_constants()) if name not in known] == []
+    assert [name for name in NO_LIMITS_OF_USERS if name not in set(_constants())] == []
+
+
+def test_names_are_the_constants_own() -> None:
+    """A limit is called on the page what its constant is called, and what errors call it."""
+    for source, (name, _) in _documented().items():
+        last = re.split(r"[.(]", source.rstrip(")"))[-1].lower()
+        assert name.split("`")[1].endswith(last), source
