@@ -12,6 +12,7 @@ A client that leaves stops nothing. A body ends cleanly only after a terminal ch
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 
 from starlette.requests import Request
@@ -96,11 +97,11 @@ class AiSdk:
         """``GET /api/chat/{id}/messages?limit=&before=``."""
         object_id = self._runtime.object_id(self._class, request.path_params["id"])
         await self._door.admit(request, object_id.name)
+        limit = request.query_params.get("limit", "100")
+        if not re.fullmatch("[0-9]{1,4}", limit) or not 0 < int(limit) <= 1_000:
+            raise RemoteProtocolError("limit is a number from 1 to 1000")
         if not self._runtime.exists(object_id):
             return json_reply([])
-        limit = request.query_params.get("limit", "100")
-        if not limit.isdigit() or not 0 < int(limit) <= 1_000:
-            raise RemoteProtocolError("limit is a number from 1 to 1000")
         stub = self._runtime.get(self._class, object_id.name)
         messages: list[ChatMessage] = await stub.messages(int(limit), request.query_params.get("before"))
         return json_reply(messages)

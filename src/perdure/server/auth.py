@@ -81,8 +81,16 @@ class Door:
         origin = connection.headers.get("origin")
         if origin is None or origin.rstrip("/") in self._origins or "*" in self._origins:
             return
-        if urlsplit(origin).netloc != connection.headers.get("host"):
+        if _host_of(origin) != connection.headers.get("host"):
             raise Forbidden(f"pages of {origin[:100]} may not connect; list it in App(origins=[...])")
+
+
+def _host_of(origin: str) -> str:
+    """Host and port of an origin; empty where it is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def is_loopback(host: str) -> bool:

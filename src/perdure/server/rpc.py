@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from ..errors import BadArguments, PerdureError, RemoteProtocolError
 from ..objects.namespace import callable_of
 from ..objects.runtime import Runtime
+from ..wire.json_text import decode_json
 from ..wire.sse import sse_event
 from .auth import Door
 from .replies import error_reply, json_reply, read_body
@@ -90,10 +91,7 @@ def check_arguments(function: Callable[..., Any], body: bytes) -> tuple[tuple[An
         RemoteProtocolError: the body is no JSON array or object.
         BadArguments: they do not fit the method.
     """
-    try:
-        given = msgspec.json.decode(body) if body.strip() else []
-    except msgspec.DecodeError as error:
-        raise RemoteProtocolError(f"the body is not valid JSON: {error}") from error
+    given = decode_json(body, "the body") if body.strip() else []
     if not isinstance(given, (list, dict)):
         raise RemoteProtocolError("the body is a JSON array of arguments or an object of named ones")
     parameters, hints = _parameters(function)

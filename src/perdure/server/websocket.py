@@ -26,6 +26,7 @@ MESSAGES_PER_TURN = 64
 CLOSE_POLICY = 1008
 CLOSE_TRY_LATER = 1013
 CLOSE_RESTART = 1012
+CLOSE_REASON_BYTES_MAX = 123
 
 
 class AsgiTransport:
@@ -72,7 +73,7 @@ class AsgiTransport:
     def close(self, code: int, reason: str) -> None:
         if self._closed:
             return
-        event = {"type": "websocket.close", "code": code, "reason": reason.encode()[:120].decode(errors="ignore")}
+        event = {"type": "websocket.close", "code": code, "reason": _close_reason(reason)}
         if code == CLOSE_RESTART and not self.overflowed:
             self.write(RECONNECT, True)
         self._closed = True
@@ -153,7 +154,7 @@ async def serve_socket(
     except PerdureError as error:
         await send({"type": "websocket.accept"})
         await send({"type": "websocket.send", "text": _error_text(error)})
-        await send({"type": "websocket.close", "code": CLOSE_POLICY, "reason": str(error)[:100]})
+        await send({"type": "websocket.close", "code": CLOSE_POLICY, "reason": _close_reason(str(error))})
         return
     await send({"type": "websocket.accept"})
     transport = AsgiTransport(send, runtime.limits.connection_buffer_bytes_max)
@@ -192,6 +193,11 @@ async def serve_socket(
     finally:
         transport.gone()
         runtime.disconnect(object_id, connection, code, reason)
+
+
+def _close_reason(text: str) -> str:
+    """As much of the text as a close frame holds (RFC 6455, 5.5: 125 bytes, two of them the code)."""
+    return text.encode()[:CLOSE_REASON_BYTES_MAX].decode(errors="ignore")
 
 
 def _error_text(error: PerdureError) -> str:
