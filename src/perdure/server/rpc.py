@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from functools import lru_cache
 from typing import Any, get_type_hints
 
@@ -19,6 +20,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from ..errors import BadArguments, PerdureError, RemoteProtocolError
+from ..objects.calls import StreamingCall
 from ..objects.namespace import callable_of
 from ..objects.runtime import Runtime
 from ..wire.json_text import decode_json
@@ -67,10 +69,11 @@ class Rpc:
             return error_reply(InternalError(f"{type(error).__name__}: {error}"))
 
 
-async def _events(values: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+async def _events(values: StreamingCall) -> AsyncIterator[bytes]:
     try:
-        async for value in values:
-            yield sse_event(msgspec.json.encode(value))
+        async with aclosing(values):  # a client that leaves ends the object's generator
+            async for value in values:
+                yield sse_event(msgspec.json.encode(value))
         yield sse_event(b"{}", event="done")
     except Exception as error:
         shown = error if isinstance(error, PerdureError) else InternalError(f"{type(error).__name__}: {error}")
