@@ -32,7 +32,7 @@ from .auth import Door
 from .operations import Operations
 from .replies import error_reply
 from .rpc import Rpc
-from .websocket import serve_socket
+from .websocket import CLOSE_TRY_LATER, serve_socket
 
 log = structlog.get_logger("perdure.server")
 
@@ -81,7 +81,7 @@ class Server:
         self._starting: asyncio.Task[None] | None = None
         cors = Middleware(
             CORSMiddleware,
-            allow_origins=list(origins),
+            allow_origins=[origin.rstrip("/") for origin in origins],
             allow_methods=["GET", "POST"],
             allow_headers=CORS_ALLOW,
             expose_headers=CORS_EXPOSE,
@@ -131,15 +131,21 @@ class Server:
         elif self.runtime.ready or _route_path(scope) == "/healthz":
             await self._router(scope, receive, send)
         else:
-            starting = "shutting down" if self.runtime.draining else "starting"
-            await error_reply(Overloaded(f"the server is {starting}; try again in a moment"))(scope, receive, send)
+            error = Overloaded(f"the server is {self._state}; try again in a moment")
+            await error_reply(error)(scope, receive, send)
+
+    @property
+    def _state(self) -> str:
+        """What a server that is not ready is doing."""
+        return "shutting down" if self.runtime.draining else "starting"
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self.runtime.ready:
             # Accepted first: a close before that is a 403, which reads as "stay away".
             await receive()
             await send({"type": "websocket.accept"})
-            await send({"type": "websocket.close", "code": 1013, "reason": "the server is starting"})
+            reason = f"the server is {self._state}"
+            await send({"type": "websocket.close", "code": CLOSE_TRY_LATER, "reason": reason})
             return
         try:
             object_id: ObjectId | PerdureError = self._socket_target(_route_path(scope))
@@ -242,7 +248,9 @@ class Server:
         if error.status_code == 404:
             shown = NotFound()
         shown.status = error.status_code
-        return await self._on_error(request, shown)
+        response = await self._on_error(request, shown)
+        response.headers.update(error.headers or {})
+        return response
 
     async def _on_bug(self, request: Request, error: Exception) -> Response:
         log.error("request failed", path=request.url.path, exc_info=error)
