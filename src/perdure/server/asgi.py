@@ -10,7 +10,6 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
-from urllib.parse import unquote
 
 import structlog
 from starlette.applications import Starlette
@@ -30,6 +29,7 @@ from ..values import ObjectId
 from .aisdk import AiSdk
 from .auth import Door
 from .operations import Operations
+from .paths import protect_slashes, restore_slashes, route_path, split_path
 from .replies import error_reply
 from .rpc import Rpc
 from .websocket import CLOSE_TRY_LATER, serve_socket
@@ -88,7 +88,7 @@ class Server:
             allow_credentials="*" not in origins,
         )
         self._router = Starlette(
-            routes=[*self._routes(), *pages],
+            routes=[restore_slashes(route) for route in (*self._routes(), *pages)],
             middleware=[cors] if origins else [],
             exception_handlers={
                 PerdureError: self._on_error,
@@ -126,9 +126,10 @@ class Server:
             return
         if self._starting is None:
             await self.start()
+        scope = protect_slashes(scope)
         if kind == "websocket":
             await self._socket(scope, receive, send)
-        elif self.runtime.ready or _route_path(scope) == "/healthz":
+        elif self.runtime.ready or route_path(scope) == "/healthz":
             await self._router(scope, receive, send)
         else:
             error = Overloaded(f"the server is {self._state}; try again in a moment")
@@ -148,13 +149,12 @@ class Server:
             await send({"type": "websocket.close", "code": CLOSE_TRY_LATER, "reason": reason})
             return
         try:
-            object_id: ObjectId | PerdureError = self._socket_target(_route_path(scope))
+            object_id: ObjectId | PerdureError = self._socket_target(split_path(scope))
         except PerdureError as error:
             object_id = error
         await serve_socket(self.runtime, self._door, object_id, scope, receive, send)
 
-    def _socket_target(self, path: str) -> ObjectId:
-        pieces = [unquote(piece) for piece in path.strip("/").split("/")]
+    def _socket_target(self, pieces: list[str]) -> ObjectId:
         if pieces[0] == "ws" and len(pieces) >= 2 and self._room_class is not None:
             return self.runtime.object_id(self._room_class, "/".join(pieces[1:]))
         if pieces[0] == "objects" and len(pieces) >= 3:
@@ -265,12 +265,6 @@ def _endpoint(handler: Callable[[Request], Awaitable[ASGIApp]]) -> Callable[[Req
         return await handler(request)
 
     return endpoint
-
-
-def _route_path(scope: Scope) -> str:
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    return path[len(root) :] if root and path.startswith(root) else path
 
 
 def _end_process_on_error(task: asyncio.Task[None]) -> None:
