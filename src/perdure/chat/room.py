@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 import structlog
@@ -43,6 +43,12 @@ TURN_STREAM_KEEP_MS = 24 * 60 * 60 * 1000
 
 REPLAY_GRACE_MS = 5_000
 """How long after its end an answer is still replayed to a client that asks to resume."""
+
+
+CALLER = "the caller's name"
+
+CallerName: TypeAlias = Annotated[str | None, CALLER]
+"""An argument that says who calls: from outside, the name of an authenticated user goes before any given one."""
 
 
 class Submitted(msgspec.Struct):
@@ -114,8 +120,10 @@ class ChatRoom(DurableObject):
     # --- calls
 
     @callable
-    async def submit(self, text: str, *, user: str | None = None, id: str | None = None) -> Submitted:
+    async def submit(self, text: str, *, user: CallerName = None, id: str | None = None) -> Submitted:
         """Say something in the room. With an ``id`` that the room knows, nothing is said again.
+
+        ``user`` is the name that the message carries; over RPC an authenticated user cannot give another.
 
         Raises:
             BadArguments: the text is empty.

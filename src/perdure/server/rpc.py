@@ -19,6 +19,7 @@ import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
+from ..chat.room import CALLER
 from ..errors import BadArguments, PerdureError, RemoteProtocolError
 from ..objects.calls import StreamingCall
 from ..objects.namespace import callable_of
@@ -53,10 +54,10 @@ class Rpc:
     async def call(self, request: Request) -> ASGIApp:
         """Run one call."""
         object_id = self._runtime.object_id(request.path_params["class"], request.path_params["name"])
-        await self._door.admit(request, object_id.name)
+        user = await self._door.admit(request, object_id.name)
         function = callable_of(self._runtime.classes[object_id.class_name], request.path_params["method"])
         body = await read_body(request, "rpc_body_bytes_max", RPC_BODY_BYTES_MAX)
-        arguments, named = check_arguments(function, body)
+        arguments, named = check_arguments(function, body, caller=user.name)
         result = self._runtime.call(object_id, function, arguments, named)
         if inspect.isasyncgenfunction(function):
             return EventStream(_events(result), EVENT_HEADERS)
@@ -84,11 +85,15 @@ async def _events(values: StreamingCall) -> AsyncIterator[bytes]:
 def _parameters(function: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
     signature = inspect.signature(function)
     parameters = dict(list(signature.parameters.items())[1:])  # without self
-    return parameters, get_type_hints(function)
+    return parameters, get_type_hints(function, include_extras=True)
 
 
-def check_arguments(function: Callable[..., Any], body: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def check_arguments(
+    function: Callable[..., Any], body: bytes, *, caller: str | None = None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The call's arguments, converted to the method's annotations.
+
+    ``caller`` is an authenticated user's name: it takes the place of what is given for a `CallerName`.
 
     Raises:
         RemoteProtocolError: the body is no JSON array or object.
@@ -114,4 +119,8 @@ def check_arguments(function: Callable[..., Any], body: bytes) -> tuple[tuple[An
             bound.arguments[name] = msgspec.convert(value, wanted)
         except msgspec.ValidationError as error:
             raise BadArguments(f"{function.__name__}: argument {name}: {error}") from error
+    if caller is not None:
+        for name, hint in hints.items():
+            if CALLER in getattr(hint, "__metadata__", ()):
+                bound.arguments[name] = caller
     return bound.args, bound.kwargs
