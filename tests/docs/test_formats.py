@@ -79,7 +79,9 @@ def test_the_record_is_drawn_as_in_the_module() -> None:
 
 def _columns(connection: apsw.Connection) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    tables: list[tuple[Any, ...]] = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").fetchall()
+    tables: list[tuple[Any, ...]] = connection.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name"
+    ).fetchall()
     for (table,) in tables:
         found[table] = [name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))]
     return found
