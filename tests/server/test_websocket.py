@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from tests.chat.rooms import Echo, lead, led_room
-from tests.running import serving
+from tests.running import HURRIED, serving
 from tests.server.apps import counted
 from tests.server.clients import Room, room
 from websockets.exceptions import ConnectionClosedError
@@ -228,3 +229,24 @@ async def test_an_app_without_rooms_has_no_room_sockets(tmp_path: Path) -> None:
             "message": "there is no room at this address; rooms are at /ws/{room}",
             "retryable": False,
         }
+
+
+async def test_a_message_that_is_refused_unread_is_named(tmp_path: Path) -> None:
+    """So that its sender knows which one it was; where no id can be made out there is none."""
+    app = counted(tmp_path, Echo, limits=replace(HURRIED, message_bytes_max=1_000))
+    refusal = {"type": "error", "code": "limit_exceeded", "retryable": False}
+    async with serving(app) as address, room(address) as client:
+        await client.next("init")
+        for frame, named in (
+            ('{"type":"message","id":"m1","content":"' + "x" * 1_000 + '"}', {"id": "m1"}),
+            ('{"type":"message","id":"' + "m" * 300 + '","content":"' + "x" * 1_000 + '"}', {}),
+            ('{"type":"message","id":7,"content":"' + "x" * 1_000 + '"}', {}),
+            ('{"type":"message","content":"' + "x" * 1_000 + '"}', {}),
+            ("x" * 1_001, {}),
+            ("[" * 100_000, {}),
+            (b"\xff" * 1_001, {}),
+        ):
+            await client.socket.send(frame)
+            told = await client.next()
+            told.pop("message")
+            assert told == {**refusal, **named}

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any
 from urllib.parse import parse_qsl
 
+import msgspec
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
@@ -16,7 +17,7 @@ from ..errors import PerdureError
 from ..objects.connections import Connection
 from ..objects.runtime import Runtime
 from ..values import ObjectId
-from ..wire.room import RECONNECT, error_frame
+from ..wire.room import CLIENT_ID_BYTES_MAX, RECONNECT, error_frame
 from .accelerator import find_shortcut, runs_in_place
 from .auth import Door
 
@@ -186,7 +187,7 @@ async def serve_socket(
             try:
                 runtime.receive(object_id, connection, data)
             except PerdureError as error:
-                transport.write(_error_text(error).encode(), True)
+                transport.write(_error_text(error, _message_id(data)).encode(), True)
             taken += 1
             if taken % MESSAGES_PER_TURN == 0:
                 await asyncio.sleep(0)
@@ -200,5 +201,21 @@ def _close_reason(text: str) -> str:
     return text.encode()[:CLOSE_REASON_BYTES_MAX].decode(errors="ignore")
 
 
-def _error_text(error: PerdureError) -> str:
-    return error_frame(error.code, str(error), error.retryable).decode()
+def _error_text(error: PerdureError, message_id: str | None = None) -> str:
+    return error_frame(error.code, str(error), error.retryable, id=message_id).decode()
+
+
+class _Identified(msgspec.Struct):
+    id: str | None = None
+
+
+_identified = msgspec.json.Decoder(_Identified)
+
+
+def _message_id(data: str | bytes) -> str | None:
+    """The id in a frame that was refused unread: its sender keeps the message, and must not send it for ever."""
+    try:
+        found = _identified.decode(data).id
+    except (ValueError, RecursionError):
+        return None
+    return found if found and len(found) <= CLIENT_ID_BYTES_MAX else None
