@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from random import random
 from typing import TypeAlias
@@ -14,7 +14,7 @@ from uuid import uuid4
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
-from ..errors import ConfigError, PerdureError
+from ..errors import BadArguments, ConfigError, PerdureError
 from ..wire.room_client import RETRY, STOP
 from .core import Message, Refused, RoomCore, RoomEvent
 
@@ -26,6 +26,9 @@ FRAME_BYTES_MAX = 256 * 1024 * 1024
 
 OPEN_TIMEOUT_S = 10
 """Seconds that a connection attempt may take."""
+
+CLOSE_REASONS = {1001: "the server goes away", 1012: "the server is restarting"}
+"""What codes mean that come without a reason."""
 
 FINAL_CLOSE_CODES = (1002, 1003, 1008)
 """The server will not have us: trying again would end the same way."""
@@ -110,7 +113,13 @@ class RoomClient:
         return message_id in self._said
 
     async def say(self, text: str) -> str:
-        """Say something; return its id. It is sent now or when there is a connection, and exactly once."""
+        """Say something; return its id. It is sent now or when there is a connection, and exactly once.
+
+        Raises:
+            BadArguments: the text is empty.
+        """
+        if not text.strip():
+            raise BadArguments("a message must not be empty")
         message_id, frame = self._core.say(text)
         self._said.add(message_id)
         await self._send(frame)
@@ -145,13 +154,19 @@ class RoomClient:
         await self._events.aclose()
 
     async def _run(self) -> AsyncGenerator[ClientEvent, None]:
-        """Raises RoomUnreachable: at the first connection, or when the server will not have us."""
+        """The events.
+
+        Raises:
+            RoomUnreachable: at the first connection, or when the server will not have us.
+            RemoteProtocolError: what answers there is no room.
+            ConfigError: the address is none.
+        """
         attempt = 0
         joined = False
         while True:
             refused: Refused | None = None
             try:
-                async with self._connect() as socket:
+                async with self._connect() as socket, _goodbye(socket):
                     self._socket = socket
                     async for data in socket:
                         greeting = not self._core.greeted
@@ -160,7 +175,10 @@ class RoomClient:
                             if joined:
                                 yield Connected()
                             joined = True
-                            for frame in self._core.unsent():
+                            unsent = self._core.unsent()
+                            if not unsent:
+                                attempt = 0
+                            for frame in unsent:
                                 await socket.send(frame.decode())
                         for event in events:
                             refused = event if isinstance(event, Refused) else None
@@ -174,9 +192,7 @@ class RoomClient:
             except ConnectionClosed as error:
                 reason = _close_reason(error, refused)
             except InvalidURI:
-                raise ConfigError(
-                    f"{self._url!r} is no room's address, like ws://127.0.0.1:8000/ws/general"
-                ) from None
+                raise _no_address(self._url) from None
             except (OSError, InvalidHandshake, TimeoutError) as error:
                 reason = _plain(error)
                 if not joined:
@@ -203,12 +219,22 @@ class RoomClient:
         return int(longest / 2 + longest / 2 * self._random())
 
 
+@asynccontextmanager
+async def _goodbye(socket: ClientConnection) -> AsyncGenerator[None, None]:
+    """However we leave, it is no error of ours (which `websockets` would say of a cancelled task)."""
+    try:
+        yield
+    finally:
+        await socket.close()
+
+
 def _close_reason(error: ConnectionClosed, refused: Refused | None) -> str:
     """Why the connection ended. Raises RoomUnreachable where coming back is no use."""
     close = error.rcvd
     if close is None:
         return "the connection was lost"
-    reason = (refused.message if refused is not None else "") or close.reason or f"close code {close.code}"
+    said = refused.message if refused is not None else close.reason
+    reason = said or CLOSE_REASONS.get(close.code) or f"close code {close.code}"
     if close.code in FINAL_CLOSE_CODES:
         raise RoomUnreachable(f"the server closed the connection: {reason}") from None
     return reason
@@ -224,7 +250,15 @@ def _plain(error: Exception) -> str:
 
 def _address(url: str, query: Mapping[str, str]) -> str:
     """The WebSocket address with our query beside the URL's own."""
-    pieces = urlsplit(url)
+    try:
+        pieces = urlsplit(url)
+        _ = pieces.port  # parsed only now
+    except ValueError:
+        raise _no_address(url) from None
     scheme = {"http": "ws", "https": "wss"}.get(pieces.scheme, pieces.scheme)
     both = {**dict(parse_qsl(pieces.query)), **query}
     return urlunsplit((scheme, pieces.netloc, pieces.path, urlencode(both), ""))
+
+
+def _no_address(url: str) -> ConfigError:
+    return ConfigError(f"{url!r} is no room's address, like ws://127.0.0.1:8000/ws/general")
