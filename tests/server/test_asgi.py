@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from tests.server.clients import http, room, user_turn
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 
 from perdure import App, ChatRoom, Connection, DurableObject
+from perdure.storage.store import Store
 
 pytestmark = pytest.mark.anyio
 
@@ -225,26 +227,44 @@ async def test_the_rooms_class_can_be_chosen(tmp_path: Path) -> None:
 # --- starting and stopping
 
 
-class Slow(ChatRoom):
-    """Takes its time to start."""
+async def test_a_server_takes_nobody_in_before_its_classes_are_ready(tmp_path: Path) -> None:
+    """However long they take: a model's library, a first connection. One that fails ends the start."""
 
-    opened: ClassVar[asyncio.Event]
+    class Slow(Echo):
+        ready = False
 
-    @classmethod
-    async def on_server_start(cls) -> None:
-        await cls.opened.wait()
+        @classmethod
+        async def on_server_start(cls) -> None:
+            await asyncio.sleep(0.05)
+            if cls.ready:
+                raise OSError("no such port")
+            cls.ready = True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("perdure.server.asgi.START_WAIT_MS", 10)
+        async with App([Slow], data=tmp_path).lifespan():
+            assert Slow.ready
+        with pytest.raises(OSError, match="no such port"):
+            await App([Slow], data=tmp_path).start()
 
 
 async def test_a_server_that_recovers_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """503 with a time to come back on every surface; sockets close with 1013; then all is well."""
     monkeypatch.setattr("perdure.server.asgi.START_WAIT_MS", 10)
-    Slow.opened = asyncio.Event()
-    app = App([Slow], data=tmp_path)
+    recovered = threading.Event()
+    start = Store.start
+
+    def slow_start(store: Store) -> None:
+        recovered.wait(30)
+        start(store)
+
+    monkeypatch.setattr(Store, "start", slow_start)
+    app = App([Echo], data=tmp_path)
     async with serving(app) as address, http(address) as client:
         health = await client.get("/healthz")
         assert (health.status_code, health.headers["retry-after"]) == (503, "1")
         assert health.content == b'{"status":"recovering"}'
-        for path in ("/api/chat/r/messages", "/", "/metrics", "/objects/Slow/r"):
+        for path in ("/api/chat/r/messages", "/", "/metrics", "/objects/Echo/r"):
             response = await client.get(path)
             assert (response.status_code, response.headers["retry-after"]) == (503, "1")
             assert response.json()["error"] == {
@@ -257,7 +277,7 @@ async def test_a_server_that_recovers_says_so(tmp_path: Path, monkeypatch: pytes
                 await socket.next()
             assert caught.value.rcvd is not None
             assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1013, "the server is starting")
-        Slow.opened.set()
+        recovered.set()
         await until(lambda: app.runtime.ready)
         assert (await client.get("/healthz")).content == b'{"status":"ready"}'
         async with room(address) as socket:

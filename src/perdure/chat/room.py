@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 import msgspec
 import structlog
 
-from ..errors import BadArguments, LimitExceeded, PerdureError, WireError
+from ..errors import BadArguments, LimitExceeded, Overloaded, PerdureError, WireError
 from ..models.base import Model, TurnContext
 from ..models.registry import resolve_model
 from ..objects.connections import Connection
@@ -127,7 +127,8 @@ class ChatRoom(DurableObject):
 
         Raises:
             BadArguments: the text is empty.
-            LimitExceeded: ``message_bytes_max``, or too many messages wait (``waiting_messages_max``).
+            LimitExceeded: ``message_bytes_max``.
+            Overloaded: too many messages wait for their turn (``waiting_messages_max``).
         """
         if not text.strip():
             raise BadArguments("a message must not be empty")
@@ -215,7 +216,9 @@ class ChatRoom(DurableObject):
         if self._answers():
             waiting = self._transcript.count_waiting()
             if waiting >= WAITING_MESSAGES_MAX:
-                raise LimitExceeded("waiting_messages_max", waiting + 1, WAITING_MESSAGES_MAX)
+                raise Overloaded(
+                    f"{waiting:,} messages wait for their answers already (waiting_messages_max); try again later"
+                )
             answer_id, status = self.context.new_id(), "waiting"
         stored = self._transcript.add(message, self.now_ms(), status, answer_id=answer_id)
         if answer_id is not None:
@@ -477,7 +480,7 @@ class ChatRoom(DurableObject):
                 await self.retry()
             elif isinstance(command, Ping):
                 connection.send_frame(PONG)
-        except (WireError, LimitExceeded, BadArguments) as error:
+        except (WireError, LimitExceeded, Overloaded, BadArguments) as error:
             connection.send_frame(error_frame(error.code, str(error), error.retryable, id=message_id))
 
     def _take(self, connection: Connection, command: SendMessage) -> None:

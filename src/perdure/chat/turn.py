@@ -44,7 +44,8 @@ from .transcript import StoredMessage
 Outcome = Literal["complete", "aborted", "failed"]
 
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
-"""Bytes of one answer's text; a model that says more is stopped and the turn fails."""
+"""Bytes of one answer: its text as UTF-8, its other chunks as JSON. A model that says more is stopped and the
+turn fails."""
 
 
 class TurnListener(Protocol):
@@ -82,7 +83,7 @@ class Turn:
         self._window_s = window_s
         self._stop_reason: str | None = None
         self._buffer: list[str] = []
-        self._bytes = 0
+        self._bytes = len(fold.text.encode())
         self._text_id: str | None = next(iter(fold.open_text_ids), None)
         self._left_open = set(fold.open_text_ids)
         self._parts = 0
@@ -142,12 +143,15 @@ class Turn:
         """Text of the answer. Joined with what else arrives before the next append."""
         if not text:
             return
+        self._count(len(text) if text.isascii() else len(text.encode()))
         self._buffer.append(text)
-        self._bytes += len(text)
-        if self._bytes > ANSWER_BYTES_MAX:
-            raise ModelError(f"the answer is longer than {ANSWER_BYTES_MAX:,} characters (answer_bytes_max)")
         if self._scheduled is None and not self._in_flight:
             self._schedule()
+
+    def _count(self, size: int) -> None:
+        self._bytes += size
+        if self._bytes > ANSWER_BYTES_MAX:
+            raise ModelError(f"the answer is longer than {ANSWER_BYTES_MAX:,} bytes (answer_bytes_max)")
 
     def _schedule(self) -> None:
         loop = asyncio.get_running_loop()
@@ -184,6 +188,7 @@ class Turn:
             self._end_left_open()
             if self._text_id is not None and self._text_id.startswith("text-"):
                 self._close_text()
+            self._count(len(encode_chunk(chunk)))
         self._append(chunk)
 
     def flush(self) -> None:

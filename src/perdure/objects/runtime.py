@@ -76,6 +76,7 @@ class Runtime:
         self._undurable: deque[tuple[int, Instance]] = deque()
         self._reopen_waiters: list[asyncio.Future[None]] = []
         self._recovering = True
+        self._classes_started = False
         self.loop: asyncio.AbstractEventLoop
         self.store: Store
         self.alarms = AlarmClock(self._fire_alarm, self.now_ms)
@@ -84,6 +85,17 @@ class Runtime:
 
     # --- life
 
+    async def start_classes(self) -> None:
+        """Call each class's `DurableObject.on_server_start`, once; `start` does it where nobody has before.
+
+        Raises:
+            Exception: what one of them raised.
+        """
+        if not self._classes_started:
+            for object_class in self.classes.values():
+                await object_class.on_server_start()
+            self._classes_started = True
+
     async def start(self, on_recovery: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Open the data folder, recover what a crash left, wake what has work.
 
@@ -91,8 +103,7 @@ class Runtime:
             StorageError: the folder is locked, damaged, or of a newer format.
             Exception: what a class's `on_server_start` raised.
         """
-        for object_class in self.classes.values():
-            await object_class.on_server_start()
+        await self.start_classes()
         self.loop = asyncio.get_running_loop()
         started = time.perf_counter()
 

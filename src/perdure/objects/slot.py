@@ -134,7 +134,7 @@ class Slot:
         if not isinstance(error, ObjectReset):
             log.error("object failed to start", object=key, exc_info=error)
         if self.instance is not None:
-            self.discard_instance(self.instance, error)
+            self.discard_instance(self.instance, error, close_code=1011)
         self.refuse_waiting(
             error if isinstance(error, PerdureError) else ObjectReset(f"{self.object_id.key}: {error}")
         )
@@ -170,8 +170,11 @@ class Slot:
 
     # --- ends of an instance
 
-    def discard_instance(self, instance: Instance, cause: BaseException) -> None:
-        """Throw the instance away: nothing that waited at its gate happens, its callers get an error."""
+    def discard_instance(self, instance: Instance, cause: BaseException, *, close_code: int = 1012) -> None:
+        """Throw the instance away: nothing that waited at its gate happens, its callers get an error.
+
+        Its clients are told to come back at once (1012), or, where that would be in vain, with growing waits (1011).
+        """
         if instance.gate.broken:
             return
         lost = instance.gate.discard()
@@ -190,7 +193,7 @@ class Slot:
         self._drop_instance(instance)
         self.runtime.store.discard(instance.opened)
         for connection in self.connections.everyone():
-            connection.transport.close(1012, "the room was reset; reconnect and resume")
+            connection.transport.close(close_code, "the room was reset; reconnect and resume")
         self.runtime.after_discard(self)
 
     def let_go(self, instance: Instance) -> None:

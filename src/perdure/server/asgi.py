@@ -79,6 +79,7 @@ class Server:
         self._error_page = error_page
         self._rooms_at_root = rooms_at_root
         self._starting: asyncio.Task[None] | None = None
+        self._start_lock = asyncio.Lock()
         cors = Middleware(
             CORSMiddleware,
             allow_origins=[origin.rstrip("/") for origin in origins],
@@ -172,8 +173,11 @@ class Server:
             StorageError: the data folder cannot be opened.
             Exception: what a class's ``on_server_start`` raised.
         """
-        if self._starting is None:
-            self._starting = asyncio.create_task(self.runtime.start(self._on_recovery), name="perdure:start")
+        async with self._start_lock:
+            if self._starting is None:
+                # In its own time: a provider's library alone takes a second. What is wrong there ends the start.
+                await self.runtime.start_classes()
+                self._starting = asyncio.create_task(self.runtime.start(self._on_recovery), name="perdure:start")
         done, _ = await asyncio.wait({self._starting}, timeout=START_WAIT_MS / 1000)
         if done:
             self._starting.result()
