@@ -16,6 +16,7 @@ from tests.server.clients import Room, http, room, user_turn
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from perdure import App, DurableObject, User, callable
+from perdure.server.auth import is_loopback
 
 pytestmark = pytest.mark.anyio
 
@@ -288,3 +289,22 @@ async def test_a_star_lets_every_site_in(tmp_path: Path) -> None:
         answer = await web.get("/api/chat/r/messages", headers={"origin": "https://evil.example"})
         assert answer.headers["access-control-allow-origin"] == "*"
         assert "access-control-allow-credentials" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("host", "ours_alone"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.9.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.1.2", False),
+        ("", False),
+        ("localhost.example.com", False),
+    ],
+)
+def test_which_addresses_only_this_machine_reaches(host: str, ours_alone: bool) -> None:
+    """Elsewhere an app without `authenticate` is not served."""
+    assert is_loopback(host) is ours_alone
