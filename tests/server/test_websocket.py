@@ -250,3 +250,18 @@ async def test_a_message_that_is_refused_unread_is_named(tmp_path: Path) -> None
             told = await client.next()
             told.pop("message")
             assert told == {**refusal, **named}
+
+
+async def test_connections_that_give_themselves_one_id_are_two(tmp_path: Path) -> None:
+    """A copied tab sends the id of its original (``?_pk=``): neither takes the other's frames away."""
+    same = {"_pk": "one"}
+    async with serving(counted(tmp_path, Echo)) as address, room(address, query=same) as first:
+        await first.next("init")
+        async with room(address, query=same) as second:
+            await second.next("init")
+            await first.say("Hi", id="m1")
+            for each in (first, second):
+                assert (await each.next("message"))["message"]["id"] == "m1"
+                await each.next("complete")
+        await first.say("Bye", id="m2")
+        assert (await first.next("complete"))["content"] == "You said: Bye"

@@ -160,8 +160,11 @@ async def serve_socket(
     await send({"type": "websocket.accept"})
     transport = AsgiTransport(send, runtime.limits.connection_buffer_bytes_max)
     query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+    connection_id = query.pop("_pk", None)
+    if not connection_id or runtime.slot(object_id).connections.get(connection_id) is not None:
+        connection_id = runtime.new_id()  # a client's own id is its own only until another one brings it
     connection = Connection(
-        query.pop("_pk", None) or runtime.new_id(),
+        connection_id,
         transport,
         user=user.name,
         query=query,
