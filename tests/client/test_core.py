@@ -60,7 +60,7 @@ def test_a_final_refusal_ends_the_keeping_and_a_passing_one_does_not() -> None:
     assert core.unacknowledged == ("m1",)
     no = '{"type":"error","code":"limit_exceeded","message":"no","retryable":false,"id":"m1"}'
     assert core.receive(no) == [Refused("limit_exceeded", "no", False, "m1")]
-    assert core.unacknowledged == ()
+    assert not core.unacknowledged
 
 
 def test_a_second_greeting_gives_only_what_is_new() -> None:
