@@ -136,6 +136,7 @@ async def test_a_message_that_is_sent_again_is_shown_to_its_sender_again(tmp_pat
     """It was never acknowledged, so far as its sender knows; nobody else sees anything, and it is answered once."""
     async with serving(counted(tmp_path, Echo)) as address, room(address) as client, room(address) as other:
         await client.next("init")
+        await other.next("init")
         await client.say("Hi", id="m1")
         await client.next("complete")
         await client.say("Hi", id="m1")
