@@ -354,9 +354,7 @@ class ChatRoom(DurableObject):
         new: bool,
     ) -> None:
         stream = self.streams.create(answer.stream_name)
-        turn = Turn(
-            question, answer, stream, fold, self, self.context.after_durable, self.context.runtime.pace.window_s
-        )
+        turn = Turn(question, answer, stream, fold, self, self.context.after_durable, self.context.runtime.pace.join)
         self._turn = turn
         self.context.hold_awake(True)
         partial = fold.text
@@ -450,7 +448,7 @@ class ChatRoom(DurableObject):
             fold,
             self,
             self.context.after_durable,
-            self.context.runtime.pace.window_s,
+            self.context.runtime.pace.join,
         )
         if choice == "retry" and question is not None:
             self._transcript.ask_again(question, self.context.new_id())

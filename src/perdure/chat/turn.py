@@ -69,7 +69,7 @@ class Turn:
         fold: MessageFold,
         listener: TurnListener,
         after_durable: Callable[..., None],
-        window_s: Callable[[], float],
+        join: Callable[[Callable[[], None]], None],
     ) -> None:
         self.question = question
         self.answer = answer
@@ -80,7 +80,7 @@ class Turn:
         self.task: asyncio.Task[None] | None = None
         self._listener = listener
         self._after_durable = after_durable
-        self._window_s = window_s
+        self._join = join
         self._stop_reason: str | None = None
         self._buffer: list[str] = []
         self._bytes = len(fold.text.encode())
@@ -88,7 +88,8 @@ class Turn:
         self._left_open = set(fold.open_text_ids)
         self._parts = 0
         self._in_flight = False
-        self._scheduled: asyncio.Handle | None = None
+        self._gathering = False
+        self._due = False
 
     @property
     def text(self) -> str:
@@ -145,18 +146,22 @@ class Turn:
             return
         self._count(len(text) if text.isascii() else len(text.encode()))
         self._buffer.append(text)
-        if self._scheduled is None and not self._in_flight:
-            self._schedule()
+        if not self._gathering:
+            self._gathering = True
+            self._join(self._on_due)
 
     def _count(self, size: int) -> None:
         self._bytes += size
         if self._bytes > ANSWER_BYTES_MAX:
             raise ModelError(f"the answer is longer than {ANSWER_BYTES_MAX:,} bytes (answer_bytes_max)")
 
-    def _schedule(self) -> None:
-        loop = asyncio.get_running_loop()
-        wait_s = self._window_s()
-        self._scheduled = loop.call_later(wait_s, self.flush) if wait_s else loop.call_soon(self.flush)
+    def _on_due(self) -> None:
+        """What gathers has waited as long as it may: it goes now, or behind the append that is under way."""
+        self._gathering = False
+        if self._in_flight:
+            self._due = True
+        else:
+            self.flush()
 
     def push_chunk(self, chunk: Chunk) -> None:
         """A chunk of the model's own: tools, reasoning, sources, data, or text parts with ids."""
@@ -193,9 +198,6 @@ class Turn:
 
     def flush(self) -> None:
         """Append what has gathered."""
-        if self._scheduled is not None:
-            self._scheduled.cancel()
-            self._scheduled = None
         if not self._buffer or self.outcome is not None:
             return
         text = "".join(self._buffer)
@@ -212,10 +214,11 @@ class Turn:
         self._after_durable(self._landed)
 
     def _landed(self) -> None:
-        """The last append is durable: what gathered meanwhile may follow."""
+        """The last append is durable: what came due meanwhile follows."""
         self._in_flight = False
-        if self._buffer and self._scheduled is None:
-            self._schedule()
+        if self._due:
+            self._due = False
+            asyncio.get_running_loop().call_soon(self.flush)
 
     def _new_text_id(self) -> str:
         self._parts += 1

@@ -17,6 +17,7 @@ from uvicorn.supervisors import ChangeReload
 
 from ..app import App
 from ..errors import ConfigError, PerdureError
+from ..objects.memory import settle
 from ..server.auth import is_loopback
 from .exits import AddressInUse, exit_code
 from .logs import LogFormat, configure_logs
@@ -70,6 +71,7 @@ class AppServer(uvicorn.Server):
         await self._app.start()
         await super().startup(sockets)
         if self.started:
+            settle()
             self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -297,6 +297,11 @@ class SqliteJournal:
             self._notify(callback)
 
 
+_INSERTS = tuple(
+    (count, "INSERT INTO journal VALUES" + ",".join(["(?,?,?,?,?,?)"] * count)) for count in (128, 32, 8, 2, 1)
+)
+"""Statements that insert so many entries, largest first."""
+
 _NOTHING = JournalEntry(0, 0, 0, "", 0, b"")
 """Wakes the writer without giving it anything to write."""
 
@@ -390,7 +395,7 @@ class _Writer:
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany("INSERT INTO journal VALUES(?,?,?,?,?,?)", [entry[:6] for entry in batch])
+            self._insert(batch)
             for entry in batch:
                 if entry.change is not None:
                     self._write_index(entry, entry.change)
@@ -402,6 +407,16 @@ class _Writer:
             raise translate(error, "journal") from error
         if self._frames >= JOURNAL_WAL_FRAMES_MAX:
             self._fold()
+
+    def _insert(self, batch: list[JournalEntry]) -> None:
+        # Many rows a statement: around each step the interpreter's lock is given away, and under load it takes
+        # milliseconds to get it back.
+        at = 0
+        for count, statement in _INSERTS:
+            while len(batch) - at >= count:
+                rows = batch[at : at + count]
+                self._connection.execute(statement, [value for entry in rows for value in entry[:6]])
+                at += count
 
     def _undo(self) -> None:
         """Forget a failed batch, also for a process that starts after a crash.

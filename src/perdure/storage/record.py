@@ -38,6 +38,7 @@ DIGEST_BYTES = 16
 
 _SECTION = struct.Struct("<BI")
 _APPEND = struct.Struct("<QQI")
+_APPEND_ONE = struct.Struct(f"{_SECTION.format}{_APPEND.format[1:]}I")
 _U32 = struct.Struct("<I")
 _FRAME = struct.Struct(">II")
 
@@ -83,6 +84,10 @@ def append_section(append: Append) -> bytes:
     """The section for entries added to a stream."""
     entries = append.entries
     count = len(entries)
+    if count == 1:  # every streamed token
+        size = len(entries[0])
+        head = _APPEND_ONE.pack(KIND_APPEND, _APPEND.size + 4 + size, append.stream, append.position, 1, size)
+        return head + entries[0]
     lengths = [len(entry) for entry in entries]
     return b"".join(
         (
