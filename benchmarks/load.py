@@ -151,6 +151,10 @@ class CpuMeter:
 class Deliveries:
     """What clients got of the scripted answers: one latency a chunk, from its creation to its arrival."""
 
+    measured_from: float = 0.0
+    measured_to: float = float("inf")
+    """Arrivals between these (seconds of the monotonic clock) are counted; what is wrong with others is, too."""
+
     latencies_ms: list[float] = field(default_factory=list)
     frame_count: int = 0
     fault_count: int = 0
@@ -171,7 +175,7 @@ class Deliveries:
         text, number = "", 0
         for arrival, payload in zip(client.arrivals, client.payloads, strict=True):
             if payload.startswith(DELTA):
-                self.frame_count += 1
+                self.frame_count += self.measured_from <= arrival < self.measured_to
                 text += read_frame(payload).delta
                 number = self._read_chunks(text, number, arrival)
             elif payload.startswith(COMPLETE):
@@ -191,9 +195,10 @@ class Deliveries:
                 said, created = -1, arrival
             if said != number:
                 self.fault_count += 1
-            self.first_created = min(self.first_created, created)
-            self.last_arrival = max(self.last_arrival, arrival)
-            self.latencies_ms.append((arrival - created) * 1000)
+            if self.measured_from <= arrival < self.measured_to:
+                self.first_created = min(self.first_created, created)
+                self.last_arrival = max(self.last_arrival, arrival)
+                self.latencies_ms.append((arrival - created) * 1000)
             number += 1
         return number
 

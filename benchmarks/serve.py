@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import uvicorn
 
+from perdure.objects.memory import settle
+
+
+class _Server(uvicorn.Server):
+    """Collects garbage as ``perdure run`` does, for the floor, too."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        settle()
+
 
 def serve(app: Any, port: int) -> None:
     """Serve an ASGI app on loopback until it is killed."""
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host="127.0.0.1",
         port=port,
@@ -20,3 +31,4 @@ def serve(app: Any, port: int) -> None:
         access_log=False,
         log_level="warning",
     )
+    _Server(config).run()
