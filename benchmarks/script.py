@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator
 from time import monotonic
 
 CHUNK_BYTES = 24
+FIRST_PAUSE_MS = 5
 
 
 def chunk(number: int) -> str:
@@ -83,5 +84,6 @@ async def speak(command: str) -> AsyncIterator[str]:
             started = monotonic()
             await asyncio.sleep(int(think_ms) / 1000)
             yield chunk(int((monotonic() - started) * 1e6))
+            await asyncio.sleep(FIRST_PAUSE_MS / 1000)  # a model goes on; what the end costs is not the first token's
         case _:
             raise ValueError(f"not a command: {command!r}")

@@ -22,7 +22,9 @@ when the turn ends.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import overload
 
 import msgspec
 
@@ -205,7 +207,13 @@ class Transcript:
         return removed
 
     def conversation(self, question: StoredMessage) -> Sequence[ChatMessage]:
-        """What a model is shown to answer ``question``: each earlier question followed by its newest answer."""
+        """What a model is shown to answer ``question``: each earlier question followed by its newest answer.
+
+        Read when it is first looked at: not every answer needs it, and a long one takes milliseconds.
+        """
+        return _Conversation(lambda: self._read_conversation(question))
+
+    def _read_conversation(self, question: StoredMessage) -> list[ChatMessage]:
         messages = self.newest(CONTEXT_MESSAGES_MAX)
         answers: dict[str, StoredMessage] = {}
         for stored in messages:
@@ -232,6 +240,32 @@ class Transcript:
         if not self._storage.dirty:
             self._storage.mark_dirty()
         self._storage.database.begin()
+
+
+class _Conversation(Sequence[ChatMessage]):
+    """Messages that are read at first use."""
+
+    def __init__(self, read: Callable[[], list[ChatMessage]]) -> None:
+        self._read = read
+
+    @cached_property
+    def _messages(self) -> list[ChatMessage]:
+        return self._read()
+
+    @overload
+    def __getitem__(self, index: int) -> ChatMessage: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[ChatMessage]: ...
+
+    def __getitem__(self, index: int | slice) -> ChatMessage | list[ChatMessage]:
+        return self._messages[index]
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __repr__(self) -> str:
+        return repr(self._messages)
 
 
 def _stored(
