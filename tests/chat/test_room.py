@@ -12,7 +12,7 @@ from tests.objects.clients import Client
 from tests.running import eventually, running
 
 from perdure import ChatRoom, TurnContext
-from perdure.errors import BadArguments, Overloaded
+from perdure.errors import BadArguments, LimitExceeded, Overloaded
 from perdure.objects.runtime import Runtime
 from perdure.wire.ui_chunks import Chunk, ReasoningDelta, ReasoningEnd, ReasoningStart
 
@@ -166,3 +166,16 @@ async def test_thoughts_count_as_well(tmp_path: Path, monkeypatch: pytest.Monkey
         await _all_answered(runtime, Brooding, 1)
         error = "the answer is longer than 1,000 bytes (answer_bytes_max)"
         assert await statuses(runtime, Brooding) == [("failed", error)]
+
+
+@pytest.mark.parametrize(
+    ("limit", "name"), [("client_id_bytes_max", "id"), ("user_name_bytes_max", "user")], ids=["id", "user"]
+)
+async def test_ids_and_names_have_a_largest_size(tmp_path: Path, limit: str, name: str) -> None:
+    """Whichever way they come; at the limit all is well."""
+    async with running(tmp_path, led_room()) as runtime:
+        room = runtime.get("Led", "r")
+        await room.submit("fits", **{name: "é" * 128})
+        with pytest.raises(LimitExceeded, match=f"{limit} allows 256 at most, this has 257"):
+            await room.submit("too long", **{name: "é" * 128 + "x"})
+        assert [message.text for message in await room.messages() if message.role == "user"] == ["fits"]

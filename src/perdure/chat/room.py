@@ -18,7 +18,18 @@ from ..objects.connections import Connection
 from ..objects.object import Context, DurableObject, callable
 from ..wire.fold import MessageFold
 from ..wire.messages import ChatMessage, user_message
-from ..wire.room import PING, PONG, Ping, Retry, SendMessage, Stop, error_frame, parse_room_frame
+from ..wire.room import (
+    CLIENT_ID_BYTES_MAX,
+    PING,
+    PONG,
+    USER_NAME_BYTES_MAX,
+    Ping,
+    Retry,
+    SendMessage,
+    Stop,
+    error_frame,
+    parse_room_frame,
+)
 from ..wire.ui_chunks import Abort, Chunk, Start, decode_chunk, encode_chunk
 from .audience import DELTA, UPDATE, Audience, as_room_message
 from .transcript import MIGRATIONS, StoredMessage, Transcript, stream_name
@@ -127,7 +138,7 @@ class ChatRoom(DurableObject):
 
         Raises:
             BadArguments: the text is empty.
-            LimitExceeded: ``message_bytes_max``.
+            LimitExceeded: ``message_bytes_max``, ``client_id_bytes_max``, ``user_name_bytes_max``.
             Overloaded: too many messages wait for their turn (``waiting_messages_max``).
         """
         if not text.strip():
@@ -209,6 +220,8 @@ class ChatRoom(DurableObject):
         limit = self.context.runtime.limits.message_bytes_max
         if len(message.text) > limit // 4 and (size := len(message.text.encode())) > limit:
             raise LimitExceeded("message_bytes_max", size, limit)
+        _check_size("client_id_bytes_max", message.id, CLIENT_ID_BYTES_MAX)
+        _check_size("user_name_bytes_max", message.user or "", USER_NAME_BYTES_MAX)
         known = self._transcript.find(message.id)
         if known is not None:
             return Submitted(known.id, known.answer_id, known=True)
@@ -498,3 +511,8 @@ class ChatRoom(DurableObject):
             code = error.code if isinstance(error, PerdureError) else "internal_error"
             text = str(error) if known else "something went wrong in the room; it has been logged"
             connection.send_frame(error_frame(code, text, known and getattr(error, "retryable", False)))
+
+
+def _check_size(limit: str, text: str, bytes_max: int) -> None:
+    if len(text) > bytes_max // 4 and (size := len(text.encode())) > bytes_max:
+        raise LimitExceeded(limit, size, bytes_max)
