@@ -24,9 +24,9 @@ def speaking(tmp_path: Path) -> Iterator[Served]:
 
 
 def test_a_language_model_answers_over_a_reload(open_tab: OpenTab, speaking: Served) -> None:
-    """It knows the capital of France; what was seen before the reload is the beginning of what is there at last."""
+    """It speaks of what it was asked; what was seen before the reload is the beginning of what is there at last."""
     tab = open_tab("hello", url=speaking.url)
-    tab.say("What is the capital of France? Tell me about it.")
+    tab.say("Tell me about Paris, the capital of France.")
     tab.until(lambda: len(tab.answers()[-1:]) == 1 and len(tab.answers()[-1].split()) >= 5)
     before = tab.answers()[-1]
     tab.reload()
