@@ -24,6 +24,7 @@ from perdure.errors import (
     Overloaded,
 )
 from perdure.objects import watchdog
+from perdure.objects.cursor import StreamCursor
 from perdure.objects.namespace import callable_of
 from perdure.objects.runtime import Runtime
 
@@ -373,6 +374,31 @@ async def test_a_stop_lets_short_work_end_and_cuts_long_work(tmp_path: Path) -> 
     assert ended == ["0.1"]
     async with running(tmp_path, Worker) as runtime:
         assert await runtime.get(Worker, "x").keys() == ["began 0.1", "began 30", "ended 0.1"]
+
+
+async def test_a_stop_lets_readers_have_the_end(tmp_path: Path) -> None:
+    """Of a stream that has ended, however late they come for it; nobody waits for the others."""
+
+    class Log(DurableObject):
+        @callable
+        async def write(self) -> None:
+            for name in ("ended", "open"):
+                self.streams.create(name).append(b"all")
+            self.streams.get("ended").close()
+
+    async with running(tmp_path, Log, limits={"drain_ms_max": 5_000}) as runtime:
+        stub = runtime.get(Log, "x")
+        await stub.write()
+        opened = StreamCursor(runtime, stub.object_id, "open")
+        async with StreamCursor(runtime, stub.object_id, "ended") as ended:
+            async with opened:
+                assert (await opened.next()).entries == [b"all"]
+                stopping = asyncio.ensure_future(runtime.stop())
+                await asyncio.sleep(0.1)
+                batch = await ended.next()
+                assert (batch.entries, batch.closed) == ([b"all"], True)
+                assert not stopping.done()
+        await asyncio.wait_for(stopping, 2)
 
 
 async def test_a_stopped_folder_has_nothing_to_recover(tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ class Housekeeping:
             for connection in slot.connections.everyone():
                 connection.transport.close(1012, RESTARTING)
         deadline = runtime.loop.time() + runtime.limits.drain_ms_max / 1000
-        while any(slot.instance is not None and slot.instance.tasks for slot in runtime.slots()):
+        while any(_is_finishing(slot.instance) for slot in runtime.slots() if slot.instance is not None):
             if runtime.loop.time() > deadline:
                 break
             await asyncio.sleep(0.02)
@@ -284,6 +284,10 @@ class Housekeeping:
             slot.let_go(instance)
             instance.streams.fail(ObjectReset(RESTARTING))
             self._runtime.store.close_object(instance.opened)
+
+
+def _is_finishing(instance: Instance) -> bool:
+    return bool(instance.tasks) or instance.streams.has_parting_readers
 
 
 def _last_active(slot: Slot) -> float:

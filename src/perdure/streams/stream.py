@@ -227,6 +227,11 @@ class Streams:
         """Whether anyone waits at a stream."""
         return any(stream.readers for stream in self._open.values())
 
+    @property
+    def has_parting_readers(self) -> bool:
+        """Whether anyone still reads a stream that has ended, and will leave by itself when it has the end."""
+        return any(stream.readers and stream.closed for stream in self._open.values())
+
     def take_touched(self) -> list[tuple[Stream, int, bool]]:
         """What the turn's commit makes durable: streams with their ends. For whoever commits."""
         if not self._touched:
