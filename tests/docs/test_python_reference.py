@@ -40,7 +40,7 @@ ENGINES_OWN: dict[type, set[str]] = {
     Connection: {"bind", "joined", "transport"},
     Storage: {"set_alarm", "read_meta", "write_meta", "mark_dirty", "dirty", "commit_turn", "materialise_tails"},
     Stream: {"publish", "fail"},
-    Streams: {"has_readers", "take_touched", "fail"},
+    Streams: {"has_readers", "has_parting_readers", "take_touched", "fail"},
 }
 """Names without an underscore that only other parts of perdure use, or that a base class documents."""
 
