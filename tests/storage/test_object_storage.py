@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from perdure.errors import ForbiddenSQL, StorageError, StreamClosed, StreamNotFound
-from perdure.storage.appends import StoredStream
+from perdure.storage.stored_stream import StoredStream
 from perdure.storage.object_storage import Storage
 
 from .conftest import Node

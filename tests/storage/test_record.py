@@ -47,7 +47,7 @@ def test_a_record_decodes_to_what_it_was_made_from() -> None:
     record = decode_record(HEAD + CREATE + APPEND + PAGES, "here")
     assert HEAD == b"\x01"
     assert record.template == bytes(range(16))
-    assert record.appends == [Append(7, 5, [b"hi", b"!"])]
+    assert record.tails == [Append(7, 5, [b"hi", b"!"])]
     assert record.page_size == 512
     ((number, pages, data),) = record.pages
     assert (number, pages, bytes(data)) == (2, 3, b"p" * 512)
@@ -55,10 +55,10 @@ def test_a_record_decodes_to_what_it_was_made_from() -> None:
 
 def test_an_entry_may_be_empty() -> None:
     """Zero bytes are an entry; zero entries are an append of nothing."""
-    assert decode_record(HEAD + append_section(Append(1, 0, [b"", b"a"])), "here").appends == [
+    assert decode_record(HEAD + append_section(Append(1, 0, [b"", b"a"])), "here").tails == [
         Append(1, 0, [b"", b"a"])
     ]
-    assert decode_record(HEAD + append_section(Append(1, 9, [])), "here").appends == [Append(1, 9, [])]
+    assert decode_record(HEAD + append_section(Append(1, 9, [])), "here").tails == [Append(1, 9, [])]
 
 
 def test_every_truncation_within_a_section_is_corruption() -> None:

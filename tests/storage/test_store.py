@@ -64,22 +64,30 @@ def test_a_second_process_is_told_who_has_the_folder(node: Node) -> None:
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     """Nothing is touched; the lock is let go."""
-    (tmp_path / "perdure.json").write_text('{"format": 2, "shards": 256}')
+    (tmp_path / "perdure.json").write_text('{"format": 3, "shards": 256}')
     for _ in range(2):
-        with pytest.raises(FormatError, match=r"has format 2; this perdure knows 1\. Install a newer one\."):
+        with pytest.raises(FormatError, match=r"has format 3; this perdure knows 2\. Install a newer one\."):
             reopen(tmp_path)
-    assert contents(tmp_path) == {"perdure.json": b'{"format": 2, "shards": 256}'}
+    assert contents(tmp_path) == {"perdure.json": b'{"format": 3, "shards": 256}'}
+
+
+def test_a_format_from_before_the_first_release_is_refused(tmp_path: Path) -> None:
+    """There is no way from it, and nothing is touched."""
+    (tmp_path / "perdure.json").write_text('{"format": 1, "shards": 256}')
+    with pytest.raises(FormatError, match=r"has format 1, of a perdure that was never released"):
+        reopen(tmp_path)
+    assert contents(tmp_path) == {"perdure.json": b'{"format": 1, "shards": 256}'}
 
 
 def test_an_older_format_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Step by step, before anything is opened."""
     reopen(tmp_path).close()
     called: list[Path] = []
-    monkeypatch.setattr(store_module, "FORMAT", 3)
-    monkeypatch.setattr(store_module, "MIGRATIONS", {1: called.append, 2: called.append})
+    monkeypatch.setattr(store_module, "FORMAT", 4)
+    monkeypatch.setattr(store_module, "MIGRATIONS", {2: called.append, 3: called.append})
     reopen(tmp_path).close()
     assert called == [tmp_path, tmp_path]
-    assert (tmp_path / "perdure.json").read_bytes() == b'{"format":3,"shards":256}'
+    assert (tmp_path / "perdure.json").read_bytes() == b'{"format":4,"shards":256}'
 
 
 @pytest.mark.parametrize("content", [b"", b'{"format": "x"}', b"\xff"])
@@ -100,7 +108,7 @@ def test_a_journal_without_a_format_is_corruption(node: Node) -> None:
     with pytest.raises(CorruptionError, match=r"a journal but no perdure\.json"):
         reopen(node.folder)
     assert contents(node.folder) == before
-    (node.folder / "perdure.json").write_text('{"format": 1, "shards": 256}')
+    (node.folder / "perdure.json").write_text('{"format": 2, "shards": 256}')
     node.start()
 
 

@@ -1,25 +1,29 @@
 """Streams inside an object's storage: the tail in memory, the rest in rows.
 
 An append costs no SQL: its entries go into the tail and, with the commit, into the journal.
-The tail moves into ``_perdure_segments`` in batches (`materialise`): when it is large, at a
+So do notes, small values that a stream keeps by key. The tail moves into ``_perdure_segments``
+(and notes into ``_perdure_notes``) in batches (`materialise`): when it is large, at a
 checkpoint, on hibernation, when the stream closes.
 
     position 0 ........................ materialised ............ position (the tail's end)
              | rows in _perdure_segments |  entries in the tail  |
 
-Reading stitches the two. Nothing here depends on how long a stream is.
+Reading stitches the two, and what a fork shares with its base. Nothing here depends on how long
+a stream is.
 """
 
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from ..errors import StreamClosed, StreamNotFound
 from .database import Database
-from .record import Append
+from .record import Append, Note
+from .stored_stream import COLUMNS, StoredStream
 
 TAIL_BYTES_MAX = 256 * 1024
 """Bytes of one stream's tail past which it is materialised with the next commit."""
@@ -27,50 +31,8 @@ TAIL_BYTES_MAX = 256 * 1024
 SEGMENT_BYTES_MAX = 64 * 1024
 """Bytes of entries in one row: small enough to read one for a few entries, large enough to be few."""
 
-
-class StoredStream:
-    """One stream of an object. Positions count entries from 0."""
-
-    __slots__ = (
-        "__weakref__",
-        "bytes",
-        "closed",
-        "content_type",
-        "created_ms",
-        "first",
-        "gone",
-        "materialised",
-        "name",
-        "number",
-        "position",
-        "tail",
-        "tail_bytes",
-    )
-
-    def __init__(
-        self,
-        number: int,
-        name: str,
-        content_type: str,
-        position: int = 0,
-        first: int = 0,
-        size: int = 0,
-        closed: bool = False,
-        created_ms: int = 0,
-    ) -> None:
-        self.number = number
-        self.name = name
-        self.content_type = content_type
-        self.materialised = position
-        self.position = position
-        self.first = first
-        self.bytes = size
-        self.closed = closed
-        self.created_ms = created_ms
-        self.tail: list[bytes] = []
-        self.tail_bytes = 0
-        self.gone = False
-        """Whether the stream was deleted, or its creation undone: this handle is of no use any more."""
+NOTE_OVERHEAD_BYTES = 32
+"""What a note counts in a tail beside its key and value."""
 
 
 class StreamTable:
@@ -79,45 +41,98 @@ class StreamTable:
     ``begin`` opens the storage's transaction before the first SQL write of a turn.
     """
 
-    def __init__(self, database: Database, begin: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        begin: Callable[[], None],
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
         self._database = database
         self._begin = begin
+        self._clock_ms = clock_ms
         # Whoever uses a stream holds it; a tail holds it, too. So there is one of each, and none leaks.
         self._open: WeakValueDictionary[str, StoredStream] = WeakValueDictionary()
-        self._pending: list[Append] = []
+        self._pending: list[Append | Note] = []
         self._with_tail: dict[int, StoredStream] = {}
         self.has_large_tail = False
 
+    # --- which there are
+
     def get(self, name: str) -> StoredStream | None:
-        """The stream of that name, or None."""
+        """The stream of that name, or None. It may be hidden."""
         stream = self._open.get(name)
         if stream is None:
-            rows = self._database.execute(
-                "SELECT id, name, content_type, position, first, bytes, closed, created_ms"
-                " FROM _perdure_streams WHERE name = ?",
-                (name,),
-            )
-            if not rows:
-                return None
-            number, name, content_type, position, first, size, closed, created_ms = rows[0]
-            stream = StoredStream(number, name, content_type, position, first, size, bool(closed), created_ms)
-            self._open[name] = stream
+            rows = self._database.execute(f"SELECT {COLUMNS} FROM _perdure_streams WHERE name = ?", (name,))
+            stream = self._load(rows[0]) if rows else None
         return stream
 
-    def create(self, name: str, content_type: str, created_ms: int) -> StoredStream:
-        """Make an empty stream. The name must be free."""
+    def _load(self, row: tuple[Any, ...]) -> StoredStream:
+        fields = list(row)
+        if fields[9] is not None:
+            fields[9] = self._by_number(fields[9])
+        stream = self._open[fields[1]] = StoredStream(*fields)
+        return stream
+
+    def _by_number(self, number: int) -> StoredStream | None:
+        rows = self._database.execute("SELECT name FROM _perdure_streams WHERE id = ?", (number,))
+        return self.get(rows[0][0]) if rows else None
+
+    def create(
+        self,
+        name: str,
+        content_type: str,
+        created_ms: int,
+        *,
+        options: bytes | None = None,
+        base: StoredStream | None = None,
+        base_end: int = 0,
+    ) -> StoredStream:
+        """Make an empty stream, or one that shares a base's entries before ``base_end``. The name must be free."""
         self._begin()
         ((number,),) = self._database.execute(
             "SELECT 1 + max(coalesce((SELECT max(id) FROM _perdure_streams), 0),"
             " coalesce((SELECT value FROM _perdure_meta WHERE key = 'stream_id'), 0))"
         )
+        first = 0 if base is None else base.first
+        row = (number, name, content_type, base_end, first, 0, 0, created_ms, options)
         self._database.execute(
-            "INSERT INTO _perdure_streams(id, name, content_type, created_ms) VALUES(?,?,?,?)",
-            (number, name, content_type, created_ms),
+            f"INSERT INTO _perdure_streams({COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,0,0)",
+            (*row, None if base is None else base.number, base_end),
         )
-        stream = StoredStream(number, name, content_type, created_ms=created_ms)
-        self._open[name] = stream
+        if base is not None:
+            base.forks += 1
+            self._update(base, "forks", base.forks)
+        stream = self._open[name] = StoredStream(*row, base, base_end)
         return stream
+
+    def names(self) -> list[str]:
+        """The names of all streams that are not hidden, in order of creation."""
+        return [
+            row[0] for row in self._database.execute("SELECT name FROM _perdure_streams WHERE NOT hidden ORDER BY id")
+        ]
+
+    def names_after(self, name: str, prefix: str, limit: int) -> list[str]:
+        """Names that begin with ``prefix`` and come after ``name``, in text order; without the hidden ones."""
+        rows = self._database.execute(
+            "SELECT name FROM _perdure_streams WHERE name > ? AND name >= ? AND substr(name, 1, ?) = ?"
+            " AND NOT hidden ORDER BY name LIMIT ?",
+            (name, prefix, len(prefix), prefix, limit),
+        )
+        return [row[0] for row in rows]
+
+    def count(self) -> int:
+        """How many streams there are, the hidden ones too."""
+        return int(self._database.execute("SELECT count(*) FROM _perdure_streams")[0][0])
+
+    def closed_before(self, created_ms: int, limit: int) -> list[str]:
+        """Names of ended streams that were made before a time, oldest first."""
+        rows = self._database.execute(
+            "SELECT name FROM _perdure_streams WHERE closed AND created_ms < ? AND NOT hidden ORDER BY id LIMIT ?",
+            (created_ms, limit),
+        )
+        return [row[0] for row in rows]
+
+    # --- writes
 
     def append(self, stream: StoredStream, entries: Sequence[bytes]) -> int:
         """Add entries at the end; return the position after them.
@@ -142,6 +157,38 @@ class StreamTable:
             self.has_large_tail = True
         return stream.position
 
+    def set_note(self, stream: StoredStream, key: str, value: bytes) -> None:
+        """Keep a value with the stream. Costs no SQL, like an append.
+
+        Raises:
+            StreamNotFound: it was deleted, or the transaction that made it was rolled back.
+        """
+        if stream.gone:
+            raise StreamNotFound(f"stream {stream.name!r} is gone")
+        self._pending.append(Note(stream.number, key, value))
+        if key not in stream.notes:
+            self._with_tail[stream.number] = stream
+            stream.tail_bytes += len(key) + len(value) + NOTE_OVERHEAD_BYTES
+            if stream.tail_bytes > TAIL_BYTES_MAX:
+                self.has_large_tail = True
+        stream.notes[key] = value
+
+    def note(self, stream: StoredStream, key: str) -> bytes | None:
+        """What was kept under the key; None when nothing was."""
+        value = stream.notes.get(key)
+        if value is None:
+            rows = self._database.execute(
+                "SELECT value FROM _perdure_notes WHERE stream = ? AND key = ?", (stream.number, key)
+            )
+            value = rows[0][0] if rows else None
+        return value
+
+    def set_options(self, stream: StoredStream, options: bytes | None) -> None:
+        """Replace the stream's options."""
+        self._begin()
+        self._update(stream, "options", options)
+        stream.options = options
+
     def close(self, stream: StoredStream) -> None:
         """End the stream for good. Idempotent."""
         if stream.gone:
@@ -150,13 +197,74 @@ class StreamTable:
             return
         self._begin()
         self._materialise(stream)
-        self._database.execute("UPDATE _perdure_streams SET closed = 1 WHERE id = ?", (stream.number,))
+        self._update(stream, "closed", 1)
         stream.closed = True
 
-    def delete(self, stream: StoredStream) -> None:
-        """Remove the stream and all its entries."""
+    def trim(self, stream: StoredStream, position: int) -> int:
+        """Forget entries before ``position`` in whole rows; return where the stream begins now.
+
+        A stream that has forks, or is one, keeps everything.
+        """
+        if stream.forks or stream.base is not None:
+            return stream.first
+        rows = self._database.execute(
+            "SELECT max(first + count), sum(length(data)) FROM _perdure_segments"
+            " WHERE stream = ? AND first + count <= ?",
+            (stream.number, position),
+        )
+        first, size = rows[0]
+        if first is None:
+            return stream.first
         self._begin()
-        self._database.execute("DELETE FROM _perdure_segments WHERE stream = ?", (stream.number,))
+        self._database.execute(
+            "DELETE FROM _perdure_segments WHERE stream = ? AND first + count <= ?", (stream.number, first)
+        )
+        stream.first, stream.bytes = first, stream.bytes - size
+        self._database.execute(
+            "UPDATE _perdure_streams SET first = ?, bytes = ? WHERE id = ?",
+            (first, stream.bytes - sum(map(len, stream.tail)), stream.number),
+        )
+        return stream.first
+
+    def segments(self, stream: StoredStream) -> list[tuple[int, int, int]]:
+        """The stream's own rows, oldest first: where each ends, its bytes, when it was written (Unix ms)."""
+        return [
+            (end, size, written_ms)
+            for end, size, written_ms in self._database.execute(
+                "SELECT first + count, length(data), written_ms FROM _perdure_segments"
+                " WHERE stream = ? ORDER BY first",
+                (stream.number,),
+            )
+        ]
+
+    def delete(self, stream: StoredStream) -> None:
+        """Remove the stream, or hide it while it has forks; hidden bases that have lost their last fork go, too."""
+        self._begin()
+        if stream.forks:
+            self._update(stream, "hidden", 1)
+            stream.hidden = True
+            return
+        gone: StoredStream | None = stream
+        while gone is not None:
+            self._remove(gone)
+            base = gone.base
+            if base is None:
+                return
+            base.forks -= 1
+            self._update(base, "forks", base.forks)
+            gone = base if base.hidden and not base.forks else None
+
+    def delete_everything(self) -> None:
+        """Remove all streams."""
+        names = [row[0] for row in self._database.execute("SELECT name FROM _perdure_streams ORDER BY id DESC")]
+        for name in names:  # forks come before their bases
+            stream = self.get(name)
+            if stream is not None:
+                self.delete(stream)
+
+    def _remove(self, stream: StoredStream) -> None:
+        for table in ("_perdure_segments", "_perdure_notes"):
+            self._database.execute(f"DELETE FROM {table} WHERE stream = ?", (stream.number,))
         self._database.execute("DELETE FROM _perdure_streams WHERE id = ?", (stream.number,))
         # The number must not be given out again: the journal may hold appends to it.
         self._database.execute(
@@ -167,22 +275,29 @@ class StreamTable:
         stream.gone = True
         self._open.pop(stream.name, None)
         self._with_tail.pop(stream.number, None)
-        self._pending = [append for append in self._pending if append.stream != stream.number]
+        self._pending = [item for item in self._pending if item.stream != stream.number]
 
-    def names(self) -> list[str]:
-        """The names of all streams, in order of creation."""
-        return [row[0] for row in self._database.execute("SELECT name FROM _perdure_streams ORDER BY id")]
+    def _update(self, stream: StoredStream, column: str, value: int | bytes | None) -> None:
+        self._database.execute(f"UPDATE _perdure_streams SET {column} = ? WHERE id = ?", (value, stream.number))
 
-    def closed_before(self, created_ms: int, limit: int) -> list[str]:
-        """Names of ended streams that were made before a time, oldest first."""
-        rows = self._database.execute(
-            "SELECT name FROM _perdure_streams WHERE closed AND created_ms < ? ORDER BY id LIMIT ?",
-            (created_ms, limit),
-        )
-        return [row[0] for row in rows]
+    # --- reads
 
     def read(self, stream: StoredStream, position: int, bytes_max: int) -> list[bytes]:
         """Entries from ``position`` on, until they are ``bytes_max`` or more bytes; at least one if there is one."""
+        if stream.base is None:
+            return self._read_own(stream, position, bytes_max)
+        entries: list[bytes] = []
+        while position < stream.position:
+            owner, end = stream.owner_of(position)
+            part = self._read_own(owner, position, bytes_max)[: end - position]
+            entries += part
+            position += len(part)
+            bytes_max -= sum(map(len, part))
+            if bytes_max <= 0 or not part:
+                break
+        return entries
+
+    def _read_own(self, stream: StoredStream, position: int, bytes_max: int) -> list[bytes]:
         entries: list[bytes] = []
         size = 0
         if position < stream.materialised:
@@ -213,21 +328,21 @@ class StreamTable:
 
     # --- commits
 
-    def take_pending(self) -> list[Append]:
-        """What was appended since the last commit; large tails are materialised on the way."""
+    def take_pending(self) -> list[Append | Note]:
+        """What was appended and noted since the last commit."""
         pending, self._pending = self._pending, []
         return pending
 
     @property
     def has_tail(self) -> bool:
-        """Whether some entries are only in memory and in the journal."""
+        """Whether something is only in memory and in the journal."""
         return bool(self._with_tail)
 
     def materialise_large(self) -> None:
         """Move the tails that are over their limit into rows (before a commit)."""
         self.has_large_tail = False
-        for append in self._pending:
-            stream = self._with_tail.get(append.stream)
+        for item in self._pending:
+            stream = self._with_tail.get(item.stream)
             if stream is not None and stream.tail_bytes > TAIL_BYTES_MAX:
                 self._begin()
                 self._materialise(stream)
@@ -240,72 +355,66 @@ class StreamTable:
                 self._materialise(stream)
 
     def _materialise(self, stream: StoredStream) -> None:
-        if not stream.tail:
-            return
-        rows = []
-        first = stream.materialised
-        for batch in _batches(stream.tail):
-            sizes = struct.pack(f"<{len(batch)}I", *map(len, batch))
-            rows.append((stream.number, first, len(batch), sizes, b"".join(batch)))
-            first += len(batch)
-        for row in rows:
-            self._database.execute("INSERT INTO _perdure_segments VALUES(?,?,?,?,?)", row)
-        self._database.execute(
-            "UPDATE _perdure_streams SET position = ?, bytes = ? WHERE id = ?",
-            (stream.position, stream.bytes, stream.number),
-        )
-        stream.materialised = stream.position
-        stream.tail = []
+        if stream.notes:
+            for key, value in stream.notes.items():
+                self._database.execute(
+                    "INSERT INTO _perdure_notes VALUES(?,?,?) ON CONFLICT DO UPDATE SET value = excluded.value",
+                    (stream.number, key, value),
+                )
+            stream.notes = {}
+        if stream.tail:
+            first, now_ms = stream.materialised, self._clock_ms()
+            for batch in _batches(stream.tail):
+                sizes = struct.pack(f"<{len(batch)}I", *map(len, batch))
+                self._database.execute(
+                    "INSERT INTO _perdure_segments VALUES(?,?,?,?,?,?)",
+                    (stream.number, first, len(batch), sizes, b"".join(batch), now_ms),
+                )
+                first += len(batch)
+            self._database.execute(
+                "UPDATE _perdure_streams SET position = ?, bytes = ? WHERE id = ?",
+                (stream.position, stream.bytes, stream.number),
+            )
+            stream.materialised = stream.position
+            stream.tail = []
         stream.tail_bytes = 0
         self._with_tail.pop(stream.number, None)
 
-    def restore(self, append: Append) -> None:
-        """Put back an append that the journal has and the rows lack (recovery)."""
-        rows = self._database.execute("SELECT name FROM _perdure_streams WHERE id = ?", (append.stream,))
-        if not rows:
-            return  # the stream was deleted by a later commit
-        stream = self.get(rows[0][0])
+    def restore(self, item: Append | Note) -> None:
+        """Put back what the journal has and the rows lack (recovery)."""
+        stream = self._by_number(item.stream)
         if stream is None:
-            raise StreamNotFound(rows[0][0])
-        skip = stream.position - append.position
+            return  # the stream was deleted by a later commit
+        if isinstance(item, Note):
+            self.set_note(stream, item.key, item.value)
+            self._pending.clear()
+            return
+        skip = stream.position - item.position
         if skip < 0:
             raise ValueError(
-                f"stream {stream.name!r} ends at {stream.position}, the journal goes on at {append.position}"
+                f"stream {stream.name!r} ends at {stream.position}, the journal goes on at {item.position}"
             )
-        if skip < len(append.entries):
-            self.append(stream, append.entries[skip:])
+        if skip < len(item.entries):
+            self.append(stream, item.entries[skip:])
             self._pending.clear()
 
     # --- savepoints
 
     def mark(self) -> Mark:
         """Everything that `rewind` needs to come back to this moment."""
-        streams = [
-            (
-                stream,
-                stream.position,
-                stream.materialised,
-                stream.bytes,
-                stream.tail[:],
-                stream.tail_bytes,
-                stream.closed,
-            )
-            for stream in self._open.values()
-        ]
+        streams = [(stream, stream.saved()) for stream in self._open.values()]
         return Mark(self._pending[:], streams, dict(self._with_tail))
 
     def rewind(self, mark: Mark) -> None:
         """Undo what was done to the streams since `mark`; the SQL was undone by its savepoint."""
-        known = {stream.number for stream, *_ in mark.streams}
+        known = {stream.number for stream, _ in mark.streams}
         for stream in list(self._open.values()):
             if stream.number not in known:
                 self._reset(stream)
-            if stream.number not in known and stream.gone:
-                del self._open[stream.name]
-        for stream, position, materialised, size, tail, tail_bytes, closed in mark.streams:
-            stream.position, stream.materialised, stream.bytes = position, materialised, size
-            stream.tail, stream.tail_bytes, stream.closed = tail, tail_bytes, closed
-            stream.gone = False
+                if stream.gone:
+                    del self._open[stream.name]
+        for stream, saved in mark.streams:
+            stream.restore_saved(saved)
             self._open[stream.name] = stream
         self._pending = mark.pending
         self._with_tail = mark.with_tail
@@ -316,12 +425,13 @@ class StreamTable:
         Whoever holds it may go on using it: it had no tail then, so its row says all.
         """
         rows = self._database.execute(
-            "SELECT position, bytes, closed FROM _perdure_streams WHERE id = ?", (stream.number,)
+            "SELECT position, bytes, closed, first, options, forks, hidden FROM _perdure_streams WHERE id = ?",
+            (stream.number,),
         )
-        stream.tail, stream.tail_bytes = [], 0
+        stream.tail, stream.tail_bytes, stream.notes = [], 0, {}
         if rows:
-            stream.position, stream.bytes, closed = rows[0]
-            stream.materialised, stream.closed = stream.position, bool(closed)
+            stream.position, stream.bytes, closed, stream.first, stream.options, stream.forks, hidden = rows[0]
+            stream.materialised, stream.closed, stream.hidden = stream.position, bool(closed), bool(hidden)
         else:
             stream.gone = True
 
@@ -329,8 +439,8 @@ class StreamTable:
 class Mark(NamedTuple):
     """The streams' state when a savepoint began."""
 
-    pending: list[Append]
-    streams: list[tuple[StoredStream, int, int, int, list[bytes], int, bool]]
+    pending: list[Append | Note]
+    streams: list[tuple[StoredStream, tuple[Any, ...]]]
     with_tail: dict[int, StoredStream]
 
 

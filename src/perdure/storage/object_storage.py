@@ -7,6 +7,7 @@ leaves the object before it is durable.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from .appends import StreamTable
 from .database import Database
 from .journal import IndexChange
 from .kv import LIST_LIMIT, KeyValues
-from .record import append_section
+from .record import tail_section
 from .sql import Binding, SqlRunner
 
 UNCHANGED = -1
@@ -41,6 +42,7 @@ class Storage:
         on_broken: Callable[[StorageError], None],
         sync_all: Callable[[], Awaitable[None]],
         migrations: tuple[str, ...] = (),
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self.database = database
         self._migrations = migrations
@@ -49,7 +51,7 @@ class Storage:
         self._sync_all = sync_all
         self._kv = KeyValues(database)
         self._sql = SqlRunner(database)
-        self.stream_table = StreamTable(database, self._write)
+        self.stream_table = StreamTable(database, self._write, clock_ms)
         self._dirty = False
         self._depth = 0
         self._forget = False
@@ -144,10 +146,7 @@ class Storage:
                 raise ForbiddenSQL("delete_all is refused inside transaction()")
             self._write()
             self.database.begin()
-            for name in self.stream_table.names():
-                stream = self.stream_table.get(name)
-                if stream is not None:
-                    self.stream_table.delete(stream)
+            self.stream_table.delete_everything()
             self.database.execute("DELETE FROM _perdure_kv")
             self.database.execute("PRAGMA defer_foreign_keys=ON")
             rows = self.database.execute(
@@ -227,13 +226,13 @@ class Storage:
         if self.broken is None and not (self.database.in_transaction or self.stream_table.has_large_tail):
             # Only appends: no SQL, so nothing can fail. This is the path of every streamed token.
             self._dirty = False
-            return [append_section(append) for append in self.stream_table.take_pending()], None, False
+            return [tail_section(item) for item in self.stream_table.take_pending()], None, False
         with self._guard():
             if self._depth:
                 raise StorageError("transaction() was left open over an await; its turn is undone")
             self.stream_table.materialise_large()
             pages = self.database.commit()
-            sections = [append_section(append) for append in self.stream_table.take_pending()]
+            sections = [tail_section(item) for item in self.stream_table.take_pending()]
             if pages:
                 sections.append(pages)
             index = None

@@ -14,6 +14,8 @@ Layout (all integers little-endian)::
     kind 3   append   entries added to a stream; not yet in the object's file
              payload  u64 stream number, u64 position of the first entry,
                       u32 count, count x u32 length, the entries' bytes
+    kind 4   note     a small value that a stream keeps by key; not yet in the object's file
+             payload  u64 stream number, u16 length of the key, the key in UTF-8, the value
 
 Rules: sections apply in order; a record is applied whole or not at all (SQLite's own
 checksums and commit mark guard the row that holds it). An unknown version or kind, or a
@@ -32,6 +34,7 @@ VERSION = 1
 KIND_CREATE = 1
 KIND_PAGES = 2
 KIND_APPEND = 3
+KIND_NOTE = 4
 
 FRAME_HEADER_BYTES = 24
 DIGEST_BYTES = 16
@@ -39,6 +42,7 @@ DIGEST_BYTES = 16
 _SECTION = struct.Struct("<BI")
 _APPEND = struct.Struct("<QQI")
 _APPEND_ONE = struct.Struct(f"{_SECTION.format}{_APPEND.format[1:]}I")
+_NOTE = struct.Struct("<QH")
 _U32 = struct.Struct("<I")
 _FRAME = struct.Struct(">II")
 
@@ -53,6 +57,14 @@ class Append(NamedTuple):
     entries: Sequence[bytes]
 
 
+class Note(NamedTuple):
+    """A value that a stream keeps by key. The newest one counts."""
+
+    stream: int
+    key: str
+    value: bytes
+
+
 class PageImage(NamedTuple):
     """One page of the object's file as a commit left it. ``database_pages`` is 0 but on a commit's last page."""
 
@@ -62,12 +74,12 @@ class PageImage(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A decoded record."""
+    """A decoded record. ``tails``: what it holds of streams, in order."""
 
     template: bytes | None
     page_size: int
     pages: list[PageImage]
-    appends: list[Append]
+    tails: list[Append | Note]
 
 
 def create_section(digest: bytes) -> bytes:
@@ -99,6 +111,18 @@ def append_section(append: Append) -> bytes:
     )
 
 
+def note_section(note: Note) -> bytes:
+    """The section for a stream's note."""
+    key = note.key.encode()
+    size = _NOTE.size + len(key) + len(note.value)
+    return b"".join((_SECTION.pack(KIND_NOTE, size), _NOTE.pack(note.stream, len(key)), key, note.value))
+
+
+def tail_section(item: Append | Note) -> bytes:
+    """The section for something that streams have and rows lack."""
+    return append_section(item) if type(item) is Append else note_section(item)  # type: ignore[arg-type]
+
+
 def decode_record(data: bytes, where: str) -> Record:
     """Decode one record; ``where`` names it in the error.
 
@@ -117,7 +141,7 @@ def _decode(view: memoryview) -> Record:
     template: bytes | None = None
     page_size = 0
     pages: list[PageImage] = []
-    appends: list[Append] = []
+    tails: list[Append | Note] = []
     for kind, payload in _sections(view):
         if kind == KIND_CREATE:
             if len(payload) != DIGEST_BYTES:
@@ -127,10 +151,12 @@ def _decode(view: memoryview) -> Record:
             page_size = _U32.unpack_from(payload)[0]
             pages.extend(split_frames(payload[4:], page_size))
         elif kind == KIND_APPEND:
-            appends.append(_decode_append(payload))
+            tails.append(_decode_append(payload))
+        elif kind == KIND_NOTE:
+            tails.append(_decode_note(payload))
         else:
             raise ValueError(f"unknown section kind {kind}")
-    return Record(template, page_size, pages, appends)
+    return Record(template, page_size, pages, tails)
 
 
 def _sections(view: memoryview) -> Iterator[tuple[int, memoryview]]:
@@ -165,3 +191,11 @@ def _decode_append(payload: memoryview) -> Append:
         entries.append(bytes(payload[at : at + length]))
         at += length
     return Append(stream, position, entries)
+
+
+def _decode_note(payload: memoryview) -> Note:
+    stream, length = _NOTE.unpack_from(payload)
+    at = _NOTE.size + length
+    if at > len(payload):
+        raise ValueError("a note's key is longer than the note")
+    return Note(stream, str(payload[_NOTE.size : at], "utf-8"), bytes(payload[at:]))

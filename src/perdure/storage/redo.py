@@ -19,7 +19,7 @@ from ..errors import CorruptionError, StorageError
 from ..values import ObjectId
 from .database import remove_log
 from .files import Files
-from .record import Append, Record, decode_record
+from .record import Append, Note, Record, decode_record
 
 if TYPE_CHECKING:
     from .store import OpenObject, Store
@@ -38,7 +38,7 @@ class Redo:
         self.page_size = 0
         self.database_pages = 0
         self.pages: dict[int, memoryview] = {}
-        self.appends: list[Append] = []
+        self.tails: list[Append | Note] = []
         self.empty = True
 
     def add(self, record: Record) -> None:
@@ -47,14 +47,14 @@ class Redo:
         if record.template is not None:
             self.template = record.template
             self.pages.clear()
-            self.appends.clear()
+            self.tails.clear()
         for page in record.pages:
             self.pages[page.page_number] = page.data
             if page.database_pages:
                 self.database_pages = page.database_pages
         if record.pages:
             self.page_size = record.page_size
-        self.appends.extend(record.appends)
+        self.tails.extend(record.tails)
 
     def apply(self, path: Path, files: Files, read_template: Callable[[bytes], bytes]) -> None:
         """Write it into the object's file, unsynced."""
@@ -100,14 +100,14 @@ def recover(store: Store, on_progress: Callable[[int, int], None]) -> int:
         store.mark_live(entry.object_key, entry.sequence)
     total, done = len(redos), 0
     paths = []
-    with_appends = []
+    with_tails = []
     for key, redo in redos.items():
         path = store.path_of(ObjectId.from_key(key))
         if store.index.exists(ObjectId.from_key(key)):
             redo.apply(path, store.files, store.read_template)
             paths.append(path)
-            if redo.appends:
-                with_appends.append(key)
+            if redo.tails:
+                with_tails.append(key)
         else:
             # `delete_all` was its last commit. Its file may be gone, or be a template that was
             # never committed to, so that its last records fit nothing.
@@ -117,8 +117,8 @@ def recover(store: Store, on_progress: Callable[[int, int], None]) -> int:
         done += 1
         on_progress(done, total)
     _sync_all(store, paths)
-    for at in range(0, len(with_appends), REOPEN_BATCH):
-        _restore_tails(store, {key: redos[key].appends for key in with_appends[at : at + REOPEN_BATCH]})
+    for at in range(0, len(with_tails), REOPEN_BATCH):
+        _restore_tails(store, {key: redos[key].tails for key in with_tails[at : at + REOPEN_BATCH]})
     for key in redos:
         store.forget_live(key)
     store.trim()
@@ -126,14 +126,14 @@ def recover(store: Store, on_progress: Callable[[int, int], None]) -> int:
     return total
 
 
-def _restore_tails(store: Store, appends: dict[str, list[Append]]) -> None:
+def _restore_tails(store: Store, tails: dict[str, list[Append | Note]]) -> None:
     opened: list[OpenObject] = []
-    for key, items in appends.items():
+    for key, items in tails.items():
         try:
             item = store.open(ObjectId.from_key(key), _RecoveryOwner())
             opened.append(item)
-            for append in items:
-                item.storage.stream_table.restore(append)
+            for tail in items:
+                item.storage.stream_table.restore(tail)
             store.materialise(item)
         except ValueError as error:
             raise CorruptionError(str(error), key) from error

@@ -139,8 +139,8 @@ class FolderReader:
         database = Database(target, files)
         try:
             streams = StreamTable(database, database.begin)
-            for append in redo.appends:
-                streams.restore(append)
+            for tail in redo.tails:
+                streams.restore(tail)
             streams.materialise_all()
             database.commit()
             database.checkpoint()

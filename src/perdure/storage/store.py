@@ -3,7 +3,7 @@
 ::
 
     data/
-      perdure.json                  {"format": 1, "shards": 256}
+      perdure.json                  {"format": 2, "shards": 256}
       lock                          held by the process that has the folder open
       journal.sqlite                see journal.py
       templates/<digest>.sqlite     see template.py
@@ -38,12 +38,12 @@ from .journal import JOURNAL_WAL_BYTES, IndexChange, JournalEntry, JournalListen
 from .lock import lock_folder
 from .object_storage import Storage
 from .paths import format_path, journal_path, object_path, template_path
-from .record import HEAD, Append, create_section, decode_record
+from .record import HEAD, Append, Note, create_section, decode_record
 from .redo import Redo, recover
 from .template import Template, build_template
 
-FORMAT = 1
-"""The data folder's format. `MIGRATIONS` has a step from each older one."""
+FORMAT = 2
+"""The data folder's format. `MIGRATIONS` has a step from each older one (1 was never released)."""
 
 MIGRATIONS: dict[int, Callable[[Path], None]] = {}
 """From format N to N + 1: called with the locked data folder, before anything is opened."""
@@ -203,6 +203,11 @@ class Store:
                 f"{self.folder} has format {found.format}; this perdure knows {FORMAT}. Install a newer one."
             )
         while found.format < FORMAT:
+            if found.format not in MIGRATIONS:
+                raise FormatError(
+                    f"{self.folder} has format {found.format}, of a perdure that was never released; "
+                    f"this one can only read what releases wrote. Move the folder away, or use that version."
+                )
             MIGRATIONS[found.format](self.folder)
             found.format += 1
             self.files.replace(path, msgspec.json.encode(found))
@@ -268,9 +273,9 @@ class Store:
     def _open(self, object_id: ObjectId, owner: ObjectOwner, migrations: tuple[str, ...] | None) -> OpenObject:
         key, path = object_id.key, self.path_of(object_id)
         listed = self.index.exists(object_id)
-        appends: list[Append] = []
+        tails: list[Append | Note] = []
         if key in self._to_redo or key in self._unsynced:
-            appends = self._redo(key, path, listed)
+            tails = self._redo(key, path, listed)
         new_template: bytes | None = None
         if key not in self._first_live and not listed:
             template = self.template(migrations or ())
@@ -288,10 +293,11 @@ class Store:
             on_broken=owner.on_broken,
             sync_all=owner.sync,
             migrations=migrations or (),
+            clock_ms=self._clock_ms,
         )
         try:
-            for append in appends:
-                opened.storage.stream_table.restore(append)
+            for tail in tails:
+                opened.storage.stream_table.restore(tail)
             if new_template is None and migrations is not None and database.migrate(migrations):
                 opened.storage.mark_dirty()
         except BaseException:
@@ -299,7 +305,7 @@ class Store:
             raise
         return opened
 
-    def _redo(self, key: str, path: Path, listed: bool) -> list[Append]:
+    def _redo(self, key: str, path: Path, listed: bool) -> list[Append | Note]:
         """Rebuild a discarded object's file from its durable records; return the entries to restore."""
         if not listed:  # nothing durable, or `delete_all` was the last durable commit
             self._first_live.pop(key, None)
@@ -312,7 +318,7 @@ class Store:
         redo.apply(path, self.files, self.read_template)
         if redo.empty:
             self._first_live.pop(key, None)
-        return redo.appends
+        return redo.tails
 
     def read_template(self, digest: bytes) -> bytes:
         """The bytes of a template by its digest. Raises CorruptionError when it is gone."""

@@ -30,7 +30,12 @@ CREATE TABLE _perdure_streams(
   first INTEGER NOT NULL DEFAULT 0,
   bytes INTEGER NOT NULL DEFAULT 0,
   closed INTEGER NOT NULL DEFAULT 0,
-  created_ms INTEGER NOT NULL
+  created_ms INTEGER NOT NULL,
+  options BLOB,
+  base INTEGER,
+  base_end INTEGER NOT NULL DEFAULT 0,
+  forks INTEGER NOT NULL DEFAULT 0,
+  hidden INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE _perdure_segments(
   stream INTEGER NOT NULL,
@@ -38,7 +43,14 @@ CREATE TABLE _perdure_segments(
   count INTEGER NOT NULL,
   sizes BLOB NOT NULL,
   data BLOB NOT NULL,
+  written_ms INTEGER NOT NULL,
   PRIMARY KEY(stream, first)
+) WITHOUT ROWID;
+CREATE TABLE _perdure_notes(
+  stream INTEGER NOT NULL,
+  key TEXT NOT NULL,
+  value BLOB NOT NULL,
+  PRIMARY KEY(stream, key)
 ) WITHOUT ROWID;
 """
 """The engine's own tables in every object's file.
@@ -46,7 +58,12 @@ CREATE TABLE _perdure_segments(
 ``_perdure_streams.position`` counts the entries that are in ``_perdure_segments``; entries
 past it are in the journal and in memory. ``first`` is the oldest entry kept. A segment holds
 ``count`` entries from ``first`` on: ``sizes`` is their lengths (u32 little-endian each),
-``data`` their bytes one after another.
+``data`` their bytes one after another; none of them is younger than ``written_ms``.
+
+A fork's entries before ``base_end`` are those of the stream ``base``; ``forks`` counts the streams
+that have this one for a base. ``hidden``: it was deleted and lives on for its forks only.
+``_perdure_notes`` are small values of a stream by key; newer ones are in the journal and in memory.
+``options`` is for whoever made the stream.
 """
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..errors import LimitExceeded, ObjectReset, OffsetError, PerdureError, StreamNotFound
-from ..storage.appends import StoredStream
+from ..storage.stored_stream import StoredStream
 from ..storage.object_storage import Storage
 from ..values import format_offset, parse_offset
 

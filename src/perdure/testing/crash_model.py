@@ -22,12 +22,22 @@ MIGRATIONS = (
 
 READ_BYTES = 1 << 40
 
+NOTE_KEYS = ("writer a", "writer b", "é")
+"""The keys of the simulator's notes."""
+
 
 class StreamState(NamedTuple):
-    """One stream: its entries and whether it has ended."""
+    """One stream: its entries, whether it has ended, its notes, what it was forked from."""
 
     entries: tuple[bytes, ...] = ()
     closed: bool = False
+    notes: tuple[tuple[str, bytes], ...] = ()
+    base: str | None = None
+    hidden: bool = False
+
+    def noted(self, key: str, value: bytes) -> StreamState:
+        """The same with one more note."""
+        return self._replace(notes=tuple(sorted({**dict(self.notes), key: value}.items())))
 
 
 @dataclass(frozen=True)
@@ -109,12 +119,21 @@ def read_object(opened: OpenObject) -> ObjectState:
     storage = opened.storage
     table = storage.stream_table
     streams = {}
-    for name in table.names():
+    names = [row[0] for row in storage.database.execute("SELECT name FROM _perdure_streams")]
+    for name in names:
         stream = table.get(name)
         assert stream is not None
         entries = tuple(table.read(stream, 0, READ_BYTES))
         assert len(entries) == stream.position, f"{name}: {len(entries)} entries, position {stream.position}"
-        streams[name] = StreamState(entries, stream.closed)
+        notes = tuple((key, value) for key in sorted(NOTE_KEYS) if (value := table.note(stream, key)) is not None)
+        base = None if stream.base is None else stream.base.name
+        streams[name] = StreamState(entries, stream.closed, notes, base, stream.hidden)
+    for name, state in streams.items():
+        stream = table.get(name)
+        assert stream is not None
+        forks = sum(other.base == name for other in streams.values())
+        assert stream.forks == forks, f"{name}: {forks} forks, counted {stream.forks}"
+        assert forks or not state.hidden, f"{name} is hidden without a fork"
     return ObjectState(
         values=storage.list(limit=1_000_000),
         notes={row["id"]: row["text"] for row in storage.sql("SELECT id, text FROM notes ORDER BY id")},

@@ -13,16 +13,29 @@ from pathlib import Path
 from random import Random
 
 from ..errors import StorageError
-from ..storage.appends import StoredStream
+from ..storage.stored_stream import StoredStream
 from ..storage.journal import JournalEntry
 from ..storage.store import Checkpoint, OpenObject, Store
 from ..values import ObjectId
-from .crash_model import MIGRATIONS, NOTHING, History, ObjectState, Silent, StreamState, difference, read_object
+from .crash_model import (
+    MIGRATIONS,
+    NOTE_KEYS,
+    NOTHING,
+    History,
+    ObjectState,
+    Silent,
+    StreamState,
+    difference,
+    read_object,
+)
 from .disk import RecordingFiles
 
 OBJECT_IDS = (*(ObjectId("Room", f"room {number}") for number in range(5)), ObjectId("Log", "Ångström/✓"))
 COMMITTED = 1 << 60
 """A mark above it says: this sequence number was handed out; below it: this one is durable."""
+
+STREAM_COUNT = 5
+"""Streams that an object may have."""
 
 StoreMaker = Callable[..., Store]
 
@@ -211,7 +224,8 @@ class Workload:
     def _write(self, opened: OpenObject, state: ObjectState, count: int, depth: int) -> ObjectState:
         writes = (self._put, self._delete, self._insert, self._change_notes, self._set_alarm, self._append)
         weights = [5, 2, 3, 2, 2, 8]
-        for write in self.random.choices((*writes, self._end_stream, self._transact), [*weights, 2, 2], k=count):
+        streams = (self._note, self._fork, self._end_stream)
+        for write in self.random.choices((*writes, *streams, self._transact), [*weights, 3, 2, 3, 2], k=count):
             state = write(opened, state, depth)
         return state
 
@@ -257,33 +271,63 @@ class Workload:
         return replace(state, alarm_ms=at_ms)
 
     def _append(self, opened: OpenObject, state: ObjectState, _depth: int) -> ObjectState:
-        name = f"stream {self.random.randrange(3)}"
+        name = self._stream_name(state)
         stream = self._handle(opened, name)
         table = opened.storage.stream_table
         if stream is None:
             stream = table.create(name, "application/json", self._now_ms)
             self._handles[opened.object_id, name] = stream
             state.streams[name] = StreamState()
-        if not stream.closed:
+        if not (stream.closed or stream.hidden):
             entries = [self._text().encode() for _ in range(self.random.randint(1, 6))]
             opened.storage.mark_dirty()
             position = table.append(stream, entries)
-            state.streams[name] = StreamState((*state.streams[name].entries, *entries))
+            before = state.streams[name]
+            state.streams[name] = before._replace(entries=(*before.entries, *entries))
             assert position == len(state.streams[name].entries)
         return state
 
-    def _end_stream(self, opened: OpenObject, state: ObjectState, _depth: int) -> ObjectState:
-        name = f"stream {self.random.randrange(3)}"
+    def _note(self, opened: OpenObject, state: ObjectState, _depth: int) -> ObjectState:
+        name = self._stream_name(state)
         stream = self._handle(opened, name)
         if stream is not None:
+            key, value = self.random.choice(NOTE_KEYS), self._text().encode()[:40]
+            opened.storage.mark_dirty()
+            opened.storage.stream_table.set_note(stream, key, value)
+            state.streams[name] = state.streams[name].noted(key, value)
+        return state
+
+    def _fork(self, opened: OpenObject, state: ObjectState, _depth: int) -> ObjectState:
+        base_name = self._stream_name(state)
+        name = f"stream {self.random.randrange(STREAM_COUNT)}"
+        base = self._handle(opened, base_name)
+        if base is not None and not base.hidden and name not in state.streams:
+            entries = state.streams[base_name].entries
+            end = self.random.randint(0, len(entries))
+            stream = opened.storage.stream_table.create(
+                name, base.content_type, self._now_ms, options=b"fork", base=base, base_end=end
+            )
+            assert stream.position == end
+            state.streams[name] = StreamState(entries[:end], base=base_name)
+        return state
+
+    def _end_stream(self, opened: OpenObject, state: ObjectState, _depth: int) -> ObjectState:
+        name = self._stream_name(state)
+        stream = self._handle(opened, name)
+        if stream is not None and not stream.hidden:
             if stream.closed or self.random.random() < 0.4:
                 opened.storage.stream_table.delete(stream)
                 self._handles.pop((opened.object_id, name), None)
-                del state.streams[name]
+                _delete(state.streams, name)
             else:
                 opened.storage.stream_table.close(stream)
                 state.streams[name] = state.streams[name]._replace(closed=True)
         return state
+
+    def _stream_name(self, state: ObjectState) -> str:
+        """One of the streams that there are, or a new one."""
+        new = f"stream {self.random.randrange(STREAM_COUNT)}"
+        return self.random.choice(sorted(state.streams)) if state.streams and self.random.random() < 0.5 else new
 
     def _transact(self, opened: OpenObject, state: ObjectState, depth: int) -> ObjectState:
         if depth > 2:
@@ -346,3 +390,13 @@ class Workload:
         self.store.close_object(self._opened.pop(object_id))
         self._drop_handles(object_id)
         del self._states[object_id]
+
+
+def _delete(streams: dict[str, StreamState], name: str | None) -> None:
+    """What is expected of a deletion: a base goes when its last fork has gone."""
+    while name is not None:
+        if any(other.base == name for other in streams.values()):
+            streams[name] = streams[name]._replace(hidden=True)
+            return
+        base = streams.pop(name).base
+        name = base if base is not None and streams[base].hidden else None
