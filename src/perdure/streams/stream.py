@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..errors import LimitExceeded, ObjectReset, OffsetError, PerdureError, StreamNotFound
-from ..storage.stored_stream import StoredStream
 from ..storage.object_storage import Storage
+from ..storage.stored_stream import StoredStream
 from ..values import format_offset, parse_offset
 
 READ_BYTES = 256 * 1024

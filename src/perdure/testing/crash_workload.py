@@ -13,9 +13,9 @@ from pathlib import Path
 from random import Random
 
 from ..errors import StorageError
-from ..storage.stored_stream import StoredStream
 from ..storage.journal import JournalEntry
 from ..storage.store import Checkpoint, OpenObject, Store
+from ..storage.stored_stream import StoredStream
 from ..values import ObjectId
 from .crash_model import (
     MIGRATIONS,
