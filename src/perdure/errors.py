@@ -16,7 +16,9 @@ The tree (retryable errors carry ``retryable = True``; final ones do not)::
     │   └── ForbiddenSQL           a statement that an object may not run
     ├── FencedError                an older owner tried to write
     ├── OffsetError                an offset that this stream never gave out
+    │   └── OffsetTrimmed          what was there is not kept any more; 410
     ├── StreamNotFound
+    ├── StreamGone                 deleted, but its forks still read it; 410
     ├── StreamClosed               an append after the end
     ├── ObjectError
     │   ├── InvalidName            a class or object name that cannot be used
@@ -158,6 +160,20 @@ class OffsetError(PerdureError):
 
     code = "bad_offset"
     status = 400
+
+
+class OffsetTrimmed(OffsetError):
+    """What was at this offset is not kept any more."""
+
+    code = "offset_trimmed"
+    status = 410
+
+
+class StreamGone(PerdureError):
+    """The stream was deleted; only its forks still read it."""
+
+    code = "stream_gone"
+    status = 410
 
 
 class StreamNotFound(PerdureError):

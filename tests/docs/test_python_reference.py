@@ -14,7 +14,8 @@ import perdure
 from perdure import App, ChatRoom, Connection, DurableObject, ObjectStub, User, errors
 from perdure.client import RoomClient
 from perdure.storage.object_storage import Storage
-from perdure.streams.stream import Stream, Streams
+from perdure.streams.stream import Stream
+from perdure.streams.streams import Streams
 
 PAGE = REPOSITORY / "docs" / "reference" / "python.md"
 HTTP = REPOSITORY / "docs" / "reference" / "http.md"

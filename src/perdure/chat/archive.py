@@ -11,7 +11,7 @@ from ..errors import ConfigError, StorageError
 from ..storage.database import Database
 from ..storage.files import Files
 from ..storage.object_storage import Storage
-from ..streams.stream import Streams
+from ..streams.streams import Streams
 from ..wire.fold import MessageFold
 from ..wire.ui_chunks import decode_chunk
 from .transcript import StoredMessage, Transcript

@@ -12,7 +12,7 @@ import structlog
 
 from ..errors import ObjectReset, PerdureError, StorageError
 from ..storage.store import OpenObject
-from ..streams.stream import Streams
+from ..streams.streams import Streams
 from .connections import Connection
 from .gate import OutputGate
 from .object import AlarmInfo, DurableObject

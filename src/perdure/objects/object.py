@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from ..storage.object_storage import Storage
-from ..streams.stream import Streams
+from ..streams.streams import Streams
 from ..values import ObjectId
 from .connections import Connection
 

@@ -8,11 +8,10 @@ the same, however long the stream is; a reader that waits costs nothing.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from ..errors import LimitExceeded, ObjectReset, OffsetError, PerdureError, StreamNotFound
+from ..errors import LimitExceeded, OffsetError, OffsetTrimmed, PerdureError
 from ..storage.object_storage import Storage
 from ..storage.stored_stream import StoredStream
 from ..values import format_offset, parse_offset
@@ -39,8 +38,31 @@ class Batch(NamedTuple):
     closed: bool
 
 
+class Follower(Protocol):
+    """Someone who is told by a stream when more of it is durable. Counts among its readers."""
+
+    def on_entries(self, stream: Stream) -> None:
+        """More is durable, or the stream has ended."""
+
+    def on_gone(self, error: PerdureError) -> None:
+        """The stream was deleted, or its object's instance is gone (`ObjectReset`)."""
+
+
 class Stream:
     """One stream of an object, by its owner. Get it from ``self.streams``."""
+
+    __slots__ = (
+        "__weakref__",
+        "_error",
+        "_followers",
+        "_storage",
+        "_stored",
+        "_touched",
+        "_waiter",
+        "durable_closed",
+        "durable_position",
+        "readers",
+    )
 
     def __init__(self, stored: StoredStream, storage: Storage, touched: Callable[[Stream], None]) -> None:
         self._stored = stored
@@ -50,7 +72,13 @@ class Stream:
         self.durable_closed = stored.closed
         self._waiter: asyncio.Future[None] | None = None
         self._error: PerdureError | None = None
+        self._followers: list[Follower] = []
         self.readers = 0
+
+    @property
+    def stored(self) -> StoredStream:
+        """The storage's side of it."""
+        return self._stored
 
     @property
     def name(self) -> str:
@@ -69,6 +97,11 @@ class Stream:
     def position(self) -> int:
         """Entries so far."""
         return self._stored.position
+
+    @property
+    def first_offset(self) -> str:
+        """The offset of the oldest entry that is kept."""
+        return format_offset(self._stored.first)
 
     @property
     def tail_offset(self) -> str:
@@ -97,11 +130,35 @@ class Stream:
             self._storage.stream_table.close(self._stored)
             self._touched(self)
 
+    def note(self, key: str) -> bytes | None:
+        """What was kept with `set_note`; None when nothing was."""
+        return self._storage.stream_table.note(self._stored, key)
+
+    def set_note(self, key: str, value: bytes) -> None:
+        """Keep a small value with the stream, in the same commit as what is appended in this turn."""
+        self._storage.stream_table.set_note(self._stored, key, value)
+        self._storage.mark_dirty()
+
+    def set_options(self, options: bytes | None) -> None:
+        """Replace the options that the stream was made with."""
+        self._storage.mark_dirty()
+        self._storage.stream_table.set_options(self._stored, options)
+
+    def trim(self, offset: str) -> str:
+        """Forget entries before ``offset``, as far as whole blocks of them allow; return where it begins now.
+
+        Streams that share entries with others (forks and their sources) keep theirs. Raises OffsetError.
+        """
+        position = min(self._check(offset, self.position), self.durable_position)
+        self._storage.mark_dirty()
+        return format_offset(self._storage.stream_table.trim(self._stored, position))
+
     def read(self, offset: str = "-1", bytes_max: int = READ_BYTES) -> Batch:
         """Entries from ``offset`` on as the owner sees them, saved or not.
 
         Raises:
             OffsetError: the stream never gave this offset out.
+            OffsetTrimmed: what was there is not kept any more.
         """
         return self._read(self._check(offset, self.position), self.position, self.closed, bytes_max)
 
@@ -111,7 +168,13 @@ class Stream:
         return self._read(position, self.durable_position, self.durable_closed, bytes_max)
 
     def _check(self, offset: str, end: int) -> int:
+        if offset == "-1":
+            return self._stored.first
         position = parse_offset(offset)
+        if position < self._stored.first:
+            raise OffsetTrimmed(
+                f"stream {self.name!r} begins at {self.first_offset} now; what was before is not kept any more"
+            )
         if position > end:
             raise OffsetError(f"offset {offset} is past the end of stream {self.name!r} ({self.tail_offset})")
         return position
@@ -149,110 +212,36 @@ class Stream:
         finally:
             self.readers -= 1
 
+    def follow_with(self, follower: Follower) -> None:
+        """Tell ``follower`` whenever more is durable, from now on; until `unfollow`."""
+        self._followers.append(follower)
+        self.readers += 1
+
+    def unfollow(self, follower: Follower) -> None:
+        """Tell it no more. Nothing happens when it was not told."""
+        if follower in self._followers:
+            self._followers.remove(follower)
+            self.readers -= 1
+
     def publish(self, position: int, closed: bool) -> None:
         """What was appended up to ``position`` is durable: readers may have it."""
         self.durable_position = max(self.durable_position, position)
         self.durable_closed = self.durable_closed or closed
         self._wake()
+        if self._followers:
+            for follower in tuple(self._followers):
+                follower.on_entries(self)
 
     def fail(self, error: PerdureError) -> None:
-        """The instance is gone: wake every reader with the error."""
+        """The stream or its instance is gone: wake every reader with the error."""
         self._error = error
         self._wake()
+        for follower in tuple(self._followers):
+            self.unfollow(follower)
+            follower.on_gone(error)
 
     def _wake(self) -> None:
         if self._waiter is not None:
             if not self._waiter.done():
                 self._waiter.set_result(None)
             self._waiter = None
-
-
-class Streams:
-    """The streams of one object: ``self.streams``."""
-
-    def __init__(self, storage: Storage, clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
-        self._storage = storage
-        self._clock_ms = clock_ms
-        self._open: dict[str, Stream] = {}
-        self._touched: dict[str, Stream] = {}
-
-    def create(self, name: str, content_type: str = JSON) -> Stream:
-        """The stream of that name, made if it is not there."""
-        stream = self.find(name)
-        if stream is None:
-            self._storage.mark_dirty()
-            stored = self._storage.stream_table.create(name, content_type, self._clock_ms())
-            stream = self._open[name] = Stream(stored, self._storage, self._touch)
-        return stream
-
-    def find(self, name: str) -> Stream | None:
-        """The stream of that name, or None."""
-        stream = self._open.get(name)
-        if stream is None or stream._stored.gone:  # gone: the transaction that made it was rolled back
-            stored = self._storage.stream_table.get(name)
-            if stored is None:
-                self._open.pop(name, None)
-                return None
-            self._forget_quiet()
-            stream = self._open[name] = Stream(stored, self._storage, self._touch)
-        return stream
-
-    def get(self, name: str) -> Stream:
-        """The stream of that name.
-
-        Raises:
-            StreamNotFound: there is none.
-        """
-        stream = self.find(name)
-        if stream is None:
-            raise StreamNotFound(f"there is no stream {name!r}")
-        return stream
-
-    def delete(self, name: str) -> None:
-        """Remove the stream; its readers end with StreamNotFound. Nothing happens when there is none."""
-        stream = self.find(name)
-        if stream is not None:
-            self._storage.mark_dirty()
-            self._storage.stream_table.delete(stream._stored)
-            del self._open[name]
-            self._touched.pop(name, None)
-            stream.fail(StreamNotFound(f"stream {name!r} was deleted"))
-
-    def names(self) -> list[str]:
-        """The names of all streams, in order of creation."""
-        return self._storage.stream_table.names()
-
-    @property
-    def has_readers(self) -> bool:
-        """Whether anyone waits at a stream."""
-        return any(stream.readers for stream in self._open.values())
-
-    @property
-    def has_parting_readers(self) -> bool:
-        """Whether anyone still reads a stream that has ended, and will leave by itself when it has the end."""
-        return any(stream.readers and stream.closed for stream in self._open.values())
-
-    def take_touched(self) -> list[tuple[Stream, int, bool]]:
-        """What the turn's commit makes durable: streams with their ends. For whoever commits."""
-        if not self._touched:
-            return []
-        touched = [(stream, stream.position, stream.closed) for stream in self._touched.values()]
-        self._touched.clear()
-        return touched
-
-    def fail(self, error: ObjectReset) -> None:
-        """The instance is gone: wake all readers with the error."""
-        for stream in self._open.values():
-            stream.fail(error)
-
-    def _touch(self, stream: Stream) -> None:
-        self._touched[stream.name] = stream
-
-    def _forget_quiet(self) -> None:
-        """Let go of streams that nobody reads and that have ended."""
-        if len(self._open) > 32:
-            self._open = {
-                name: stream
-                for name, stream in self._open.items()
-                if stream.readers or not stream.durable_closed or name in self._touched
-            }
