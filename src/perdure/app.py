@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from starlette.types import Receive, Scope, Send
 
@@ -17,6 +19,11 @@ from .objects.runtime import Runtime
 from .server.asgi import Server
 from .server.auth import Authenticate, Door
 from .server.config import data_folder
+from .server.streams.access import READ_ONLY, TOKEN_PARAMETER, Action, Authorize, StreamAccess, UrlSigner
+from .server.streams.limits import StreamLimits
+from .server.streams.service import STREAM_ROOT
+from .server.streams.surface import StreamSurface
+from .stream_hosts.host import StreamHost
 from .web.pages import render_error
 from .web.routes import Pages
 
@@ -34,6 +41,11 @@ class App:
         limits: the runtime's `Limits`.
         pages: whether to serve the built-in pages.
         rooms_at_root: also serve plain WebSocket rooms at ``/{room}``.
+        streams: whether to serve Durable Streams at ``/v1/stream/``.
+        stream_limits: their `StreamLimits`.
+        authorize: called as ``authorize(request, stream, action)`` with ``"read"``, ``"append"``, ``"create"`` or
+            ``"delete"``; returns whether free-standing streams may be used so. Without it whoever
+            ``authenticate`` lets in may.
     """
 
     def __init__(
@@ -47,10 +59,15 @@ class App:
         limits: Limits | None = None,
         pages: bool = True,
         rooms_at_root: bool = False,
+        streams: bool = True,
+        stream_limits: StreamLimits | None = None,
+        authorize: Authorize | None = None,
     ) -> None:
         registered = list(classes)
-        if not registered:
+        if not registered and not streams:
             raise ConfigError("App needs at least one class: App([MyRoom])")
+        if streams:
+            registered.append(StreamHost)
         self.runtime = Runtime(data_folder(data), registered, limits=limits)
         rooms = [item for item in registered if issubclass(item, ChatRoom)]
         self.room_class = chat or (rooms[0] if rooms else None)
@@ -64,7 +81,25 @@ class App:
             error_page=render_error if pages else None,
             origins=origins,
             rooms_at_root=rooms_at_root,
+            streams=self._stream_surface(door, authorize, stream_limits, origins) if streams else None,
         )
+
+    def _stream_surface(
+        self, door: Door, authorize: Authorize | None, limits: StreamLimits | None, origins: Collection[str]
+    ) -> StreamSurface:
+        access = StreamAccess(door, authorize, self._url_signer)
+        return StreamSurface(self.runtime, access, self.room_class, limits or StreamLimits(), origins)
+
+    def _url_signer(self) -> UrlSigner:
+        return UrlSigner(self.runtime.secret)
+
+    def sign_stream_url(self, path: str, *, actions: Collection[Action] = READ_ONLY, expires_in_s: int = 3600) -> str:
+        """A URL's path and query that let whoever has it use one stream, without signing in, for a while.
+
+        ``path`` is the stream's path below ``/v1/stream/``. Only once the app has started.
+        """
+        token = self._url_signer().sign(path, actions, int(time.time()) + expires_in_s)
+        return f"{STREAM_ROOT}{quote(path)}?{TOKEN_PARAMETER}={token}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._server(scope, receive, send)

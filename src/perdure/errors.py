@@ -7,6 +7,7 @@ The tree (retryable errors carry ``retryable = True``; final ones do not)::
     │   ├── LocalProtocolError     this program tried to send them
     │   └── RemoteProtocolError    the peer sent them
     ├── LimitExceeded              a named limit; 413
+    ├── TooManyRequests            a named rate or number; 429, retryable after a while
     ├── StorageError               the object's storage failed; nothing unsaved was shown
     │   ├── StorageFull            no room on the disk or in the journal; retryable
     │   ├── SyncFailed             the disk refused a sync
@@ -20,6 +21,9 @@ The tree (retryable errors carry ``retryable = True``; final ones do not)::
     ├── StreamNotFound
     ├── StreamGone                 deleted, but its forks still read it; 410
     ├── StreamClosed               an append after the end
+    ├── StreamConflict             the path is taken by a stream unlike the one asked for
+    ├── ContentTypeConflict        not the stream's content type
+    ├── SequenceConflict           a Stream-Seq that does not rise
     ├── ObjectError
     │   ├── InvalidName            a class or object name that cannot be used
     │   ├── ClassNotFound
@@ -88,6 +92,14 @@ class LimitExceeded(PerdureError):
     def __init__(self, limit: str, value: int, maximum: int) -> None:
         self.limit, self.value, self.maximum = limit, value, maximum
         super().__init__(f"{limit} allows {maximum:,} at most, this has {value:,}")
+
+
+class TooManyRequests(PerdureError):
+    """A named rate or number was passed; try again after a while."""
+
+    code = "too_many_requests"
+    status = 429
+    retryable = True
 
 
 class StorageError(PerdureError):
@@ -187,6 +199,27 @@ class StreamClosed(PerdureError):
     """The stream has ended; nothing can be appended."""
 
     code = "stream_closed"
+    status = 409
+
+
+class StreamConflict(PerdureError):
+    """The path is taken by a stream that is unlike the one asked for."""
+
+    code = "stream_conflict"
+    status = 409
+
+
+class ContentTypeConflict(PerdureError):
+    """The content type is not the stream's."""
+
+    code = "content_type_conflict"
+    status = 409
+
+
+class SequenceConflict(PerdureError):
+    """The Stream-Seq is not greater than the newest one."""
+
+    code = "sequence_conflict"
     status = 409
 
 

@@ -20,6 +20,19 @@ from typing import Any
 Effect = Callable[..., object]
 
 
+class Answer:
+    """An effect that someone waits for: it is told when it will never happen."""
+
+    __slots__ = ()
+
+    def __call__(self) -> None:
+        raise NotImplementedError
+
+    def fail(self, error: Exception) -> None:
+        """The writes before it were lost."""
+        raise NotImplementedError
+
+
 class OutputGate:
     """The gate of one instance."""
 

@@ -14,7 +14,7 @@ from ..errors import ObjectReset, PerdureError, StorageError
 from ..storage.store import OpenObject
 from ..streams.streams import Streams
 from .connections import Connection
-from .gate import OutputGate
+from .gate import Answer, OutputGate
 from .object import AlarmInfo, DurableObject
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ class Instance:
         return not (self.tasks or self._held or self.storage.dirty or not self.gate.idle or self.streams.has_readers)
 
 
-class _Resolve:
+class _Resolve(Answer):
     """A gate's effect that wakes a waiting caller."""
 
     __slots__ = ("future",)

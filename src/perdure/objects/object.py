@@ -75,6 +75,9 @@ class DurableObject:
     """
 
     migrations: ClassVar[tuple[str, ...]] = ()
+    internal: ClassVar[bool] = False
+    """Whether the class is a part of the server: nobody can address its objects from outside."""
+
     hibernate_after_ms: ClassVar[int | None] = None
     """Idle time before hibernation; None takes the runtime's limit."""
 

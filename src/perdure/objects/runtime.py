@@ -22,6 +22,7 @@ import structlog
 from ..errors import ClassNotFound, ConfigError, Overloaded, PerdureError, StorageError
 from ..storage.files import Files
 from ..storage.journal import JournalEntry
+from ..storage.secret import load_secret
 from ..storage.store import Store
 from ..values import ObjectId, check_object_name
 from .alarms import AlarmClock
@@ -79,6 +80,8 @@ class Runtime:
         self._classes_started = False
         self.loop: asyncio.AbstractEventLoop
         self.store: Store
+        self.secret = b""
+        """The data folder's secret, once the store is open."""
         self.alarms = AlarmClock(self._fire_alarm, self.now_ms)
         self.housekeeping = Housekeeping(self)
         self._watchdog = Watchdog(self.limits.loop_block_ms_max)
@@ -108,7 +111,7 @@ class Runtime:
         started = time.perf_counter()
 
         def open_store() -> Store:
-            return Store(
+            store = Store(
                 self.folder,
                 self,
                 notify=self.loop.call_soon_threadsafe,
@@ -117,6 +120,8 @@ class Runtime:
                 on_recovery=on_recovery,
                 journal_bytes_max=self.limits.journal_bytes_max,
             )
+            self.secret = load_secret(self.folder, store.files)
+            return store
 
         self.store = await asyncio.to_thread(open_store)
         self._recovering = False
@@ -165,8 +170,8 @@ class Runtime:
             ClassNotFound, InvalidName, LimitExceeded.
         """
         class_name = object_class if isinstance(object_class, str) else object_class.__name__
-        if class_name not in self.classes:
-            known = ", ".join(sorted(self.classes)) or "none"
+        if class_name not in self.classes or self.classes[class_name].internal:
+            known = ", ".join(sorted(name for name, item in self.classes.items() if not item.internal)) or "none"
             raise ClassNotFound(f"no class {class_name!r} is registered (known: {known})")
         return ObjectId(class_name, check_object_name(name))
 
@@ -253,6 +258,11 @@ class Runtime:
         if self.draining:
             raise Overloaded("the server is shutting down; connect again in a moment")
         self.slot(object_id).deliver(event, name, fail)
+
+    def enter(self, object_id: ObjectId) -> Instance | None:
+        """The object's instance, if an event could run in it at once (see `Slot.enter`); else None: deliver one."""
+        slot = self._slots.get(object_id)
+        return None if slot is None or not self.ready else slot.enter()
 
     def wake(self, object_id: ObjectId) -> None:
         """Make sure that the object has an instance."""

@@ -16,7 +16,8 @@ import structlog
 from ..errors import LimitExceeded, ObjectReset, Overloaded, PerdureError
 from ..values import ObjectId
 from .connections import Connection, ConnectionSet
-from .instance import Instance, _Resolve
+from .gate import Answer
+from .instance import Instance
 from .object import DurableObject
 
 if TYPE_CHECKING:
@@ -86,6 +87,17 @@ class Slot:
                 self.starting = self.runtime.loop.create_task(self._activate(), name=f"{self.object_id.key}:start")
         elif self.starting is None and not self.blocked:
             self.instance.spawn(self._run_next(self.instance), name)
+
+    def enter(self) -> Instance | None:
+        """The instance, if an event could run in it at once.
+
+        For work without an await: it is an event of its own, as if it had been delivered and had run.
+        """
+        instance = self.instance
+        if instance is None or self.starting is not None or self.blocked or self._waiting or instance.gate.broken:
+            return None
+        instance.last_active = self.runtime.loop.time()
+        return instance
 
     def deliver_waiting(self) -> None:
         """Start the events that waited."""
@@ -184,7 +196,7 @@ class Slot:
         error = cause if isinstance(cause, PerdureError) else ObjectReset(f"{key} was reset: {cause}")
         instance.reset_error = error
         for effect, _ in lost:
-            if isinstance(effect, _Resolve):
+            if isinstance(effect, Answer):
                 effect.fail(error)
         instance.streams.fail(ObjectReset(f"{key} was reset; read on from the same offset"))
         for task in instance.tasks:

@@ -32,6 +32,7 @@ from .operations import Operations
 from .paths import protect_slashes, restore_slashes, route_path, split_path
 from .replies import error_reply
 from .rpc import Rpc
+from .streams.surface import StreamSurface, is_stream_path
 from .websocket import CLOSE_TRY_LATER, serve_socket
 
 log = structlog.get_logger("perdure.server")
@@ -72,8 +73,10 @@ class Server:
         error_page: ErrorPage | None = None,
         origins: Collection[str] = (),
         rooms_at_root: bool = False,
+        streams: StreamSurface | None = None,
     ) -> None:
         self.runtime = runtime
+        self._streams = streams
         self._door = door
         self._room_class = room_class
         self._error_page = error_page
@@ -130,6 +133,8 @@ class Server:
         scope = protect_slashes(scope)
         if kind == "websocket":
             await self._socket(scope, receive, send)
+        elif self.runtime.ready and self._streams is not None and is_stream_path(scope):
+            await self._streams(scope, receive, send)
         elif self.runtime.ready or route_path(scope) == "/healthz":
             await self._router(scope, receive, send)
         else:

@@ -54,7 +54,7 @@ class Door:
         Raises:
             Unauthenticated, Forbidden.
         """
-        self._check_origin(connection)
+        self.check_origin(connection)
         user: User | None = ANYONE
         if self._authenticate is not None:
             answer = self._authenticate(connection)
@@ -70,7 +70,7 @@ class Door:
         if not user.may_enter(room):
             raise Forbidden("you may not enter this room")
 
-    def _check_origin(self, connection: HTTPConnection) -> None:
+    def check_origin(self, connection: HTTPConnection) -> None:
         """Browsers say which site a request comes from; only our own and the listed ones may talk to rooms.
 
         A page elsewhere could otherwise open sockets (and post) with its visitor's cookies. Programs that

@@ -144,6 +144,10 @@ class Stream:
         self._storage.mark_dirty()
         self._storage.stream_table.set_options(self._stored, options)
 
+    def blocks(self) -> list[tuple[int, int, int]]:
+        """What `trim` can drop, oldest first: where each block ends, its bytes, when it was written (Unix ms)."""
+        return self._storage.stream_table.segments(self._stored)
+
     def trim(self, offset: str) -> str:
         """Forget entries before ``offset``, as far as whole blocks of them allow; return where it begins now.
 
@@ -186,6 +190,11 @@ class Stream:
         position += len(entries)
         at_end = position >= end
         return Batch(entries, format_offset(position), at_end, closed and at_end)
+
+    @property
+    def tail_batch(self) -> Batch:
+        """Nothing, read at the durable end."""
+        return Batch([], format_offset(self.durable_position), True, self.durable_closed)
 
     # --- readers
 

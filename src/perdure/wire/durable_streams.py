@@ -50,6 +50,9 @@ CURSOR_EPOCH_MS = 1_728_432_000_000
 CURSOR_INTERVAL_MS = 20_000
 CURSOR_JITTER_MS_MAX = 3_600_000
 
+_OTHER_START = re.compile(rb"0+_0+")
+"""How the reference server writes the start of a stream; its suite forks there."""
+
 _NUMBER = re.compile("0|[1-9][0-9]{0,15}", re.ASCII)
 _DIGITS = re.compile("[0-9]{1,20}", re.ASCII)
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+", re.ASCII)
@@ -145,6 +148,8 @@ def _parse_fork(headers: Headers) -> ForkRequest | None:
         return None
     if not source.strip():
         raise RemoteProtocolError("Stream-Forked-From is the path of a stream")
+    if offset is not None and _OTHER_START.fullmatch(offset):
+        offset = b"-1"
     return ForkRequest(
         _text(source).strip(),
         None if offset is None else _text(offset),

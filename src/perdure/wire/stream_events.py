@@ -3,10 +3,10 @@
 ::
 
     event: data                      the entries; base64 for types that are neither text nor JSON
-    data: [{"k":"v"},{"k":"w"}]      (one array of messages in JSON mode)
+    data:[{"k":"v"},{"k":"w"}]       (one array of messages in JSON mode)
 
     event: control                   after every data event, and first of all on an empty stream
-    data: {"streamNextOffset":"0000000000000002","streamCursor":"2847","upToDate":true}
+    data:{"streamNextOffset":"0000000000000002","streamCursor":"2847","upToDate":true}
 
 The two are always one block: a client takes data only with its control event, so a cut between
 them would repeat the data. ``streamClosed`` takes the cursor's place at the end of a closed stream.
@@ -48,8 +48,11 @@ class EventEncoder:
             payload = b"".join(entries)
         if b"\n" in payload or b"\r" in payload:
             # Each kind of line break begins a new line of the event: no payload can forge an event.
-            payload = payload.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\ndata: ")
-        return b"".join((b"event: data\ndata: ", payload, b"\n\n"))
+            payload = payload.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            payload = payload.replace(b"\n ", b"\n  ").replace(b"\n", b"\ndata:")
+        # Clients drop one blank after the colon: a line that begins with a blank is given one more.
+        head = b"event: data\ndata: " if payload[:1] == b" " else b"event: data\ndata:"
+        return b"".join((head, payload, b"\n\n"))
 
 
 def control_event(next_offset: str, cursor: int, *, up_to_date: bool, closed: bool) -> bytes:
@@ -60,4 +63,4 @@ def control_event(next_offset: str, cursor: int, *, up_to_date: bool, closed: bo
         fields = f'"streamNextOffset":"{next_offset}","streamCursor":"{cursor}","upToDate":true'
     else:
         fields = f'"streamNextOffset":"{next_offset}","streamCursor":"{cursor}"'
-    return b"event: control\ndata: {" + fields.encode() + b"}\n\n"
+    return b"event: control\ndata:{" + fields.encode() + b"}\n\n"

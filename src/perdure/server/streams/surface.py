@@ -1,0 +1,184 @@
+"""``/v1/stream/``: the ASGI side of the Durable Streams surface.
+
+::
+
+    /v1/stream/{path}                          free-standing streams
+    /v1/stream/rooms/{room}/turns/{turn}       a room's turns, to read
+    /v1/stream/__ds/...                        control (subscriptions)
+
+Dispatched before the router: these are the server's hottest routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import partial
+
+import structlog
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from ...chat.room import ChatRoom
+from ...chat.transcript import stream_name
+from ...errors import InvalidName, LimitExceeded, PerdureError, StreamNotFound
+from ...objects.instance import Instance
+from ...objects.runtime import Runtime
+from ...stream_hosts.directory import STREAM_PATH_BYTES_MAX
+from ...values import ObjectId
+from ...wire.durable_streams import ReadRequest, Reply, parse_read
+from ..paths import route_path, split_path
+from ..replies import read_body
+from .access import ACTION_OF, StreamAccess
+from .exchange import AsgiExchange, Exchange
+from .limits import StreamLimits
+from .replies import OriginPolicy, error_reply
+from .service import STREAM_ROOT, MethodNotAllowed, PendingReply, Place, StreamService, head_reply
+
+log = structlog.get_logger("perdure.streams")
+
+CONTROL = "__ds"
+ROOMS = "rooms"
+
+
+class StreamSurface:
+    """Serves streams over ASGI."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        access: StreamAccess,
+        room_class: type[ChatRoom] | None,
+        limits: StreamLimits,
+        origins: Collection[str],
+    ) -> None:
+        self.service = StreamService(runtime, limits)
+        self.policy = OriginPolicy(origins)
+        self._runtime = runtime
+        self._access = access
+        self._room_class = room_class
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request under `STREAM_ROOT`."""
+        headers = dict(scope["headers"])
+        common = self.policy.headers(headers.get(b"origin"))
+        exchange = AsgiExchange(
+            scope["method"],
+            stream_path_of(scope),
+            scope["query_string"],
+            headers,
+            b"",
+            *_addresses(scope, headers),
+            common,
+        )
+        if scope["method"] == "OPTIONS":
+            exchange.reply(self.policy.preflight(headers.get(b"origin")))
+        else:
+            try:
+                await self._answer(exchange, scope, receive)
+            except PerdureError as error:
+                exchange.reply(error_reply(error))
+        await exchange.carry(receive, send)
+
+    async def _answer(self, exchange: AsgiExchange, scope: Scope, receive: Receive) -> None:
+        path = check_stream_path(exchange.path)
+        segments = split_path(scope)[2:]
+        room = self._room_of(segments)
+        request = Request(scope, receive)
+        if not self._access.open:
+            action = ACTION_OF.get(exchange.method, "read")
+            await self._access.check(request, path, action, room=room)
+        elif exchange.method not in ("GET", "HEAD"):
+            self._access.check_origin(request)
+        if segments[0] == ROOMS:
+            self._read_turn(exchange, segments)
+            return
+        if exchange.method in ("POST", "PUT"):
+            exchange.body = await read_body(request, "append_bytes_max", self._limits.append_bytes_max)
+        self.service.handle(exchange)
+
+    # --- a room's turns
+
+    def _room_of(self, segments: list[str]) -> str | None:
+        return segments[1] if segments[0] == ROOMS and len(segments) > 1 else None
+
+    def _read_turn(self, exchange: Exchange, segments: list[str]) -> None:
+        """Read the chunks of a turn; only the room writes them."""
+        if self._room_class is None or len(segments) != 4 or segments[2] != "turns":
+            raise StreamNotFound(
+                "streams of rooms are at rooms/{room}/turns/{turn}; free-standing ones live elsewhere"
+            )
+        if exchange.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed("a turn's stream is written by its room; it can only be read")
+        object_id = self._runtime.object_id(self._room_class, segments[1])
+        if not self._runtime.exists(object_id):
+            raise StreamNotFound(f"there is no room {segments[1]!r}")
+        read = parse_read(exchange.query) if exchange.method == "GET" else None
+        work = partial(self._read_in_room, exchange, read, stream_name(segments[3]), object_id)
+        instance = self._runtime.enter(object_id)
+        if instance is not None:
+            work(instance)
+            return
+
+        async def event(woken: Instance) -> None:
+            work(woken)
+
+        self._runtime.deliver(object_id, event, "stream", lambda error: exchange.reply(_failed(error)))
+
+    def _read_in_room(
+        self, exchange: Exchange, read: ReadRequest | None, name: str, object_id: ObjectId, instance: Instance
+    ) -> None:
+        reply: Reply | None
+        try:
+            stream = instance.streams.get(name)
+            place = Place(instance, stream, f"{object_id.key}.{stream.stored.number}")
+            reply = head_reply(place) if read is None else self.service.read(read, exchange, place)
+        except PerdureError as error:
+            reply = error_reply(error)
+        if reply is not None:
+            instance.gate.submit(instance.storage.dirty, PendingReply(exchange, reply))
+
+
+def stream_path_of(scope: Scope) -> str:
+    """The stream's path: what follows `STREAM_ROOT`, decoded."""
+    return "/".join(split_path(scope)[2:])
+
+
+def is_stream_path(scope: Scope) -> bool:
+    """Whether the request is for a stream."""
+    return route_path(scope).startswith(STREAM_ROOT)
+
+
+def check_stream_path(path: str) -> str:
+    """Return ``path`` if a stream may have it.
+
+    Raises:
+        InvalidName: it is empty, has empty segments or control characters, or is no valid Unicode text.
+        LimitExceeded: ``stream_path_bytes_max``.
+    """
+    if not path or "//" in path or path.startswith("/") or path.endswith("/"):
+        raise InvalidName("a stream's path is one or more names with slashes between them")
+    try:
+        size = len(path.encode())
+    except UnicodeEncodeError:
+        raise InvalidName("a stream's path must be valid Unicode text") from None
+    if size > STREAM_PATH_BYTES_MAX:
+        raise LimitExceeded("stream_path_bytes_max", size, STREAM_PATH_BYTES_MAX)
+    if any(ord(character) < 32 or ord(character) == 127 for character in path):
+        raise InvalidName("a stream's path must not hold control characters")
+    return path
+
+
+def _addresses(scope: Scope, headers: dict[bytes, bytes]) -> tuple[str, bytes]:
+    """The path of all streams, and the request's URL without its query, as the client sees them."""
+    root = scope.get("root_path", "")
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    host = headers.get(b"host") or b"localhost"
+    return f"{root}{STREAM_ROOT}", scope.get("scheme", "http").encode() + b"://" + host + path.split(b"?")[0]
+
+
+def _failed(error: Exception) -> Reply:
+    if isinstance(error, PerdureError):
+        return error_reply(error)
+    log.error("stream request failed", exc_info=error)
+    return error_reply(PerdureError("something went wrong on the server; it has been logged"))

@@ -1,0 +1,1 @@
+"""Free-standing streams: host objects, the directory of paths, subscriptions."""
