@@ -73,6 +73,7 @@ class App:
         self.room_class = chat or (rooms[0] if rooms else None)
         self.authenticate = authenticate
         door = Door(authenticate, origins)
+        self.stream_surface = self._stream_surface(door, authorize, stream_limits, origins) if streams else None
         self._server = Server(
             self.runtime,
             door,
@@ -81,7 +82,7 @@ class App:
             error_page=render_error if pages else None,
             origins=origins,
             rooms_at_root=rooms_at_root,
-            streams=self._stream_surface(door, authorize, stream_limits, origins) if streams else None,
+            streams=self.stream_surface,
         )
 
     def _stream_surface(

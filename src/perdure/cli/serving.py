@@ -19,6 +19,7 @@ from ..app import App
 from ..errors import ConfigError, PerdureError
 from ..objects.memory import settle
 from ..server.auth import is_loopback
+from ..server.streams.accelerator import http_protocol
 from .exits import AddressInUse, exit_code
 from .logs import LogFormat, configure_logs
 
@@ -140,7 +141,7 @@ def _serve_on(
         app,
         host=options.host,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
-        http="httptools",
+        http=http_protocol(app.stream_surface),
         ws="websockets-sansio",
         ws_max_size=WS_BYTES_PER_MESSAGE_BYTE * limits.message_bytes_max,
         ws_per_message_deflate=False,

@@ -125,7 +125,7 @@ def parse_create(headers: Headers) -> CreateRequest:
         raise RemoteProtocolError("give Stream-TTL or Stream-Expires-At, not both")
     fork = _parse_fork(headers)
     content_type: str | None = _text(headers.get(b"content-type", b"")).strip()
-    if not _MEDIA_TYPE.match(content_type or ""):
+    if not _MEDIA_TYPE.match(content_type or "") or not (content_type or "").isprintable():
         content_type = None if fork is not None else OCTETS
     elif len(content_type or "") > CONTENT_TYPE_BYTES_MAX:
         raise RemoteProtocolError(f"a Content-Type has {CONTENT_TYPE_BYTES_MAX} bytes at most")

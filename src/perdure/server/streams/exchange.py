@@ -45,10 +45,14 @@ class Exchange(Protocol):
     query: bytes
     headers: dict[bytes, bytes]
     body: bytes
-    root: str
-    """The path of all streams, as the client sees it: ``/app/v1/stream/``."""
-    url: bytes
-    """The request's own URL without its query, as the client sees it."""
+
+    @property
+    def root(self) -> str:
+        """The path of all streams, as the client sees it: ``/app/v1/stream/``."""
+
+    @property
+    def url(self) -> bytes:
+        """The request's own URL without its query, as the client sees it."""
 
     on_drained: Callable[[], None] | None
     """Called when the client has taken what `write` said was too much."""

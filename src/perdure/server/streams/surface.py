@@ -56,7 +56,27 @@ class StreamSurface:
         self._runtime = runtime
         self._access = access
         self._room_class = room_class
-        self._limits = limits
+        self.limits = limits
+        self._defaults: list[tuple[bytes, bytes]] | None = None
+        self._encoded_defaults = b""
+
+    @property
+    def open(self) -> bool:
+        """Whether anyone may do anything."""
+        return self._access.open
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests can be answered: the server has recovered and is not going."""
+        return self._runtime.ready
+
+    def encode_defaults(self, defaults: list[tuple[bytes, bytes]]) -> bytes:
+        """The server's headers and those that every answer has, as bytes. The server's change once a second."""
+        if defaults is not self._defaults:
+            self._defaults = defaults
+            lines = [name + b": " + value + b"\r\n" for name, value in (*defaults, *self.policy.common)]
+            self._encoded_defaults = b"".join(lines)
+        return self._encoded_defaults
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request under `STREAM_ROOT`."""
@@ -94,7 +114,7 @@ class StreamSurface:
             self._read_turn(exchange, segments)
             return
         if exchange.method in ("POST", "PUT"):
-            exchange.body = await read_body(request, "append_bytes_max", self._limits.append_bytes_max)
+            exchange.body = await read_body(request, "append_bytes_max", self.limits.append_bytes_max)
         self.service.handle(exchange)
 
     # --- a room's turns
