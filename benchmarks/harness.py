@@ -19,6 +19,8 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+from . import reference
+
 SERVER_CORE = 0
 LOAD_CORE = 1
 START_SECONDS_MAX = 120
@@ -58,34 +60,57 @@ class Case:
     measure: Callable[[Server, float], Coroutine[Any, Any, dict[str, float]]]
     """(server, seconds) -> figures by name; a name ends with its unit."""
     aims: dict[str, Aim]
+    beside: tuple[str, ...] = ("floor",)
+    """The kinds of server that perdure is measured beside."""
 
 
 class Server:
-    """One server process on its own core, with a data folder of its own."""
+    """One server process on its own core, with a data folder of its own.
 
-    def __init__(self, kind: str, room: str, data_root: str | None) -> None:
+    Raises:
+        NotInstalled: it is the reference server, and that is not in ``npm_folder``.
+    """
+
+    def __init__(self, kind: str, room: str, data_root: str | None, npm_folder: Path = reference.NPM_FOLDER) -> None:
+        if kind in reference.KINDS:
+            reference.require(npm_folder)
+        self.kind = kind
+        self.process: subprocess.Popen[bytes] | None = None
         self.data = tempfile.mkdtemp(prefix="perdure-benchmark-", dir=data_root)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
+        if kind in reference.KINDS:
+            self.command = reference.command(kind, self.port, self.data, npm_folder)
+            return
         self.command = [sys.executable, "-m", f"benchmarks.{'floor' if kind == 'floor' else 'server'}"]
         self.command += ["--port", str(self.port)]
         if kind != "floor":
             self.command += ["--data", self.data, "--room", room]
-        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> float:
-        """Start the process; returns the seconds until ``/healthz`` says 200."""
+        """Start the process; returns the seconds until it is healthy."""
         started = monotonic()
-        self.process = subprocess.Popen(self.command, preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}))
+        self.process = subprocess.Popen(
+            self.command,
+            stdout=sys.stderr,  # standard output is the report's
+            preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
+        )
         while monotonic() - started < START_SECONDS_MAX:
             if self.process.poll() is not None:
                 raise RuntimeError(f"the server ended with {self.process.returncode}: {self.command}")
             with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-                if self.get("/healthz"):
+                if self._is_healthy():
                     return monotonic() - started
             sleep(0.005)
         raise RuntimeError(f"the server is not healthy after {START_SECONDS_MAX} s")
+
+    def _is_healthy(self) -> bool:
+        """Whether ``/healthz`` says 200; the reference server has none, so that any answer will do."""
+        try:
+            return bool(self.get("/healthz"))
+        except urllib.error.HTTPError:
+            return self.kind in reference.KINDS
 
     def kill(self) -> None:
         """kill -9."""

@@ -12,20 +12,28 @@ from . import (
     message_latency,
     new_room,
     recovery,
+    streams_append,
+    streams_catch_up,
+    streams_idle,
+    streams_tail,
     wake,
 )
 
 CASES: dict[str, Case] = {
-    module.CASE.name: module.CASE
-    for module in (
-        many_rooms,
-        fan_out,
-        message_latency,
-        first_token,
-        new_room,
-        wake,
-        init_1000,
-        idle_rooms,
-        recovery,
+    case.name: case
+    for case in (
+        many_rooms.CASE,
+        fan_out.CASE,
+        message_latency.CASE,
+        first_token.CASE,
+        new_room.CASE,
+        wake.CASE,
+        init_1000.CASE,
+        idle_rooms.CASE,
+        recovery.CASE,
+        *streams_append.CASES,
+        *streams_tail.CASES,
+        streams_catch_up.CASE,
+        streams_idle.CASE,
     )
 }
