@@ -379,8 +379,9 @@ class Runtime:
 
     def _commit_all(self) -> None:
         dirty, self._dirty = self._dirty, []
-        for instance in dirty:
-            instance.commit()
+        with self.store.journal.together():
+            for instance in dirty:
+                instance.commit()
 
     def await_durable(self, sequence: int, instance: Instance) -> None:
         """Open the instance's gate when ``sequence`` is durable."""

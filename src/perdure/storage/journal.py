@@ -153,7 +153,8 @@ class SqliteJournal:
         self.sync_seconds: deque[float] = deque(maxlen=512)
         self._failed_incarnations: set[int] = set()
         self._trim_to = 0
-        self._queue: queue.SimpleQueue[JournalEntry | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[JournalEntry] | None] = queue.SimpleQueue()
+        self._together: list[JournalEntry] | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -183,17 +184,31 @@ class SqliteJournal:
         sequence = self._next_sequence
         self._next_sequence = sequence + 1
         self.pending_bytes += len(record)
-        self._queue.put(
-            JournalEntry(sequence, shard, epoch, object_key, self._clock_ms(), record, change, incarnation)
-        )
+        entry = JournalEntry(sequence, shard, epoch, object_key, self._clock_ms(), record, change, incarnation)
+        if self._together is None:
+            self._queue.put([entry])
+        else:
+            self._together.append(entry)
         return sequence
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What is appended inside goes to the writer at once, with one wake-up. Does not nest."""
+        entries: list[JournalEntry] = []
+        self._together = entries
+        try:
+            yield
+        finally:
+            self._together = None
+            if entries:
+                self._queue.put(entries)
 
     def trim(self, sequence: int) -> None:
         self._trim_to = max(self._trim_to, min(sequence, self.durable_sequence))
         while self._live and self._live[0][0] <= self._trim_to:
             self.live_bytes -= self._live.popleft()[1]
         if self._queue.empty():
-            self._queue.put(_NOTHING)
+            self._queue.put([])  # wakes the writer
 
     def replay(self, after: int = 0, object_key: str | None = None) -> Iterator[JournalEntry]:
         connection = _open(self.path, self._vfs)
@@ -239,20 +254,19 @@ class SqliteJournal:
             batch, stop = self._take_batch(self._queue.get())
             self._write(batch)
 
-    def _take_batch(self, first: JournalEntry | None) -> tuple[list[JournalEntry], bool]:
+    def _take_batch(self, first: list[JournalEntry] | None) -> tuple[list[JournalEntry], bool]:
         batch: list[JournalEntry] = []
         size = 0
-        entry = first
+        entries = first
         while True:
-            if entry is None:
+            if entries is None:
                 return batch, True
-            if entry.sequence:
-                batch.append(entry)
-                size += len(entry.record)
+            batch += entries
+            size += sum(len(entry.record) for entry in entries)
             if size >= JOURNAL_BATCH_BYTES_MAX:
                 return batch, False
             try:
-                entry = self._queue.get_nowait()
+                entries = self._queue.get_nowait()
             except queue.Empty:
                 return batch, False
 
@@ -301,9 +315,6 @@ _INSERTS = tuple(
     (count, "INSERT INTO journal VALUES" + ",".join(["(?,?,?,?,?,?)"] * count)) for count in (128, 32, 8, 2, 1)
 )
 """Statements that insert so many entries, largest first."""
-
-_NOTHING = JournalEntry(0, 0, 0, "", 0, b"")
-"""Wakes the writer without giving it anything to write."""
 
 
 class _Folder:

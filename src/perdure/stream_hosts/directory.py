@@ -56,6 +56,19 @@ class StreamDirectory:
         """All hosts."""
         return list(self._ids)
 
+    def awake(self, path: str) -> StreamHost | None:
+        """The host where the path's stream is in memory, if work could be done there at once; the short way."""
+        number = self._moved.get(path)
+        if number is None:
+            number = self._homes.get(path)
+            if number is None:
+                return None
+        instance = self._runtime.enter(self._ids[number])
+        if instance is None:
+            return None
+        host = instance.object
+        return host if type(host) is StreamHost and host.holds(path) else None
+
     def visit(self, path: str, work: Visit, fail: Fail) -> None:
         """Run ``work`` in the host where the path's stream lives, or in its home when there is none.
 

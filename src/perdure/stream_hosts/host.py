@@ -61,6 +61,10 @@ class StreamHost(DurableObject):
             self._count = self.storage.stream_table.count()
         return self._count
 
+    def holds(self, path: str) -> bool:
+        """Whether the stream is in this host's memory."""
+        return path in self._hosted
+
     def find(self, path: str) -> HostedStream | None:
         """The stream at that path, if it lives here and has not expired."""
         hosted = self._hosted.get(path)

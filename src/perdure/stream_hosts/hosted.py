@@ -140,7 +140,7 @@ class HostedStream:
         if stream_seq is not None:
             self._check_seq(stream_seq)
         if entries:
-            stream.append(*entries)
+            stream.extend(entries)
         if stream_seq is not None:
             stream.set_note(STREAM_SEQ, stream_seq)
             self._stream_seq = stream_seq

@@ -8,7 +8,7 @@ the same, however long the stream is; a reader that waits costs nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from ..errors import LimitExceeded, OffsetError, OffsetTrimmed, PerdureError
@@ -115,13 +115,17 @@ class Stream:
             StreamClosed: the stream has ended.
             LimitExceeded: ``entry_bytes_max``.
         """
+        return format_offset(self.extend(entries))
+
+    def extend(self, entries: Sequence[bytes]) -> int:
+        """Like `append`; return the tail's position."""
         for entry in entries:
             if len(entry) > ENTRY_BYTES_MAX:
                 raise LimitExceeded("entry_bytes_max", len(entry), ENTRY_BYTES_MAX)
         position = self._storage.stream_table.append(self._stored, entries)
         self._storage.mark_dirty()
         self._touched(self)
-        return format_offset(position)
+        return position
 
     def close(self) -> None:
         """End the stream. Idempotent."""

@@ -30,6 +30,12 @@ SLOW_PREFIXES = (PREFIX + CONTROL.encode(), PREFIX + ROOMS.encode())
 
 LAST_CHUNK = b"0\r\n\r\n"
 
+PLAIN_PATHS_MAX = 10_000
+"""Paths that are kept as they were checked."""
+
+_METHODS = {b"GET": "GET", b"POST": "POST"}
+_SPECIAL_HEADERS = frozenset((b"origin", b"expect", b"upgrade"))
+
 
 class _Signal:
     """Stands in for the event that uvicorn sets on its own cycles; nobody waits for it here."""
@@ -101,12 +107,16 @@ class FastExchange:
         if self.response_complete or self._started:
             return
         status, headers, body = reply
-        parts = self._protocol.head_of(status, headers)
-        if status not in (204, 304):
-            parts.append(b"content-length: %d\r\n" % len(body))
-        parts += (b"\r\n", body)
-        self._protocol.send(b"".join(parts))
-        self._complete()
+        protocol = self._protocol
+        parts = protocol.head_of(status, headers)
+        if status == 204 or status == 304:
+            parts.append(b"\r\n")
+        else:
+            parts += (b"content-length: %d\r\n\r\n" % len(body), body)
+        self.response_complete = True
+        if not protocol.transport.is_closing():
+            protocol.transport.write(b"".join(parts))
+        protocol.fast_complete(self)
 
     def start(self, reply: Reply) -> None:
         self._started = True
@@ -154,6 +164,8 @@ class StreamHttpProtocol(HttpToolsProtocol):
         self._idle_timer: asyncio.TimerHandle | None = None
         self._answered_at = 0.0
         self.scheme_bytes = b"http"
+        # uvicorn's own ways of logging, mounting and limiting are for requests that it answers.
+        self._may_take = not (self.access_log or self.root_path or self.limit_concurrency is not None)
 
     # --- the connection
 
@@ -214,31 +226,41 @@ class StreamHttpProtocol(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete:
             return False  # pipelined: uvicorn queues it
         parser = self.parser
-        method = parser.get_method()
-        if method not in (b"GET", b"POST") or b"%" in url or url.startswith(SLOW_PREFIXES):
+        method = _METHODS.get(parser.get_method())
+        if method is None or not self._may_take:
             return False
         headers = dict(self.headers)
         if (
-            b"origin" in headers
-            or b"expect" in headers
-            or b"upgrade" in headers
-            or self.access_log
-            or self.root_path
-            or self.limit_concurrency is not None
+            not _SPECIAL_HEADERS.isdisjoint(headers)
             or not parser.should_keep_alive()
             or parser.get_http_version() != "1.1"
             or not self.surface.ready
             or not self.surface.open
         ):
             return False
-        path, _, query = url[len(PREFIX) :].partition(b"?")
-        try:
-            name = check_stream_path(path.decode("ascii"))
-        except (UnicodeDecodeError, PerdureError):
-            return False
-        self._fast = FastExchange(self, method.decode("ascii"), name, query, headers)
+        raw, _, query = url.partition(b"?")
+        name = self.surface.plain_paths.get(raw)
+        if name is None:
+            name = self._plain_path(raw)
+            if name is None:
+                return False
+        self._fast = FastExchange(self, method, name, query, headers)
         self.cycle = self._fast
         return True
+
+    def _plain_path(self, raw: bytes) -> str | None:
+        """The path of a free-standing stream that needs no decoding; None for all others."""
+        if b"%" in raw or raw.startswith(SLOW_PREFIXES):
+            return None
+        try:
+            name = check_stream_path(raw[len(PREFIX) :].decode("ascii"))
+        except (UnicodeDecodeError, PerdureError):
+            return None
+        paths = self.surface.plain_paths
+        if len(paths) >= PLAIN_PATHS_MAX:
+            paths.clear()
+        paths[raw] = name
+        return name
 
     def on_body(self, body: bytes) -> None:
         fast = self._fast

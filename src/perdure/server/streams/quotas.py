@@ -25,6 +25,16 @@ class Quotas:
 
     def __init__(self, limits: StreamLimits) -> None:
         self._limits = limits
+        self.any = any(
+            limit is not None
+            for limit in (
+                limits.stream_bytes_max,
+                limits.appends_per_s_max,
+                limits.retain_bytes_max,
+                limits.retain_ms,
+            )
+        )
+        """Whether appends have anything to keep to, beside their size."""
 
     def check_count(self, host: StreamHost) -> None:
         """Raises TooManyRequests when there may be no more streams. Counted in each host for itself."""

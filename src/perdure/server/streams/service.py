@@ -20,6 +20,7 @@ from ...errors import (
     LimitExceeded,
     PerdureError,
     RemoteProtocolError,
+    StorageError,
     StreamClosed,
     StreamConflict,
     StreamGone,
@@ -111,6 +112,10 @@ class StreamService:
             match exchange.method:
                 case "POST":
                     request = parse_append(exchange.headers)
+                    host = self.directory.awake(exchange.path)
+                    if host is not None:  # nearly always
+                        self._append_now(request, host, exchange)
+                        return
                     work: Callable[[StreamHost, Exchange], Reply | None] = partial(self._append, request)
                 case "GET":
                     work = partial(self._read, parse_read(exchange.query))
@@ -137,6 +142,9 @@ class StreamService:
         """Do the work in the host; its reply waits for what was written before it."""
         try:
             reply = work(host, exchange)
+        except StorageError as error:
+            exchange.reply(error_reply(error))  # the gate will never open
+            return
         except PerdureError as error:
             reply = error_reply(error)
         except Exception as error:
@@ -212,6 +220,18 @@ class StreamService:
 
     # --- POST
 
+    def _append_now(self, request: AppendRequest, host: StreamHost, exchange: Exchange) -> None:
+        try:
+            reply = self._append(request, host, exchange)
+        except StorageError as error:
+            exchange.reply(error_reply(error))  # the gate will never open
+            return
+        except PerdureError as error:
+            reply = error_reply(error)
+        instance = host.context
+        assert isinstance(instance, Instance)
+        instance.gate.submit(host.storage.dirty, PendingReply(exchange, reply))
+
     def _append(self, request: AppendRequest, host: StreamHost, exchange: Exchange) -> Reply:
         hosted = host.get(exchange.path)
         stream = hosted.stream
@@ -227,9 +247,11 @@ class StreamService:
                 if not stream.closed:  # else it is refused for that, whatever it is
                     hosted.check_type(request.content_type)
                     entries = self._entries(exchange, hosted.json, allow_empty=False)
-                    self._quotas.check_append(hosted, len(exchange.body), host.now_ms())
+                    if self._quotas.any:
+                        self._quotas.check_append(hosted, len(exchange.body), host.now_ms())
                 outcome = hosted.append(entries, request.producer, request.stream_seq, close=request.closed)
-                self._quotas.trim(hosted, host.now_ms())
+                if self._quotas.any:
+                    self._quotas.trim(hosted, host.now_ms())
         except StreamClosed as error:
             return error_reply(error, CLOSED, (b"stream-next-offset", stream.tail_offset.encode()))
         host.renew(hosted)

@@ -57,6 +57,8 @@ class StreamSurface:
         self._access = access
         self._room_class = room_class
         self.limits = limits
+        self.plain_paths: dict[bytes, str] = {}
+        """For the accelerator: request paths that are streams' paths as they are."""
         self._defaults: list[tuple[bytes, bytes]] | None = None
         self._encoded_defaults = b""
 
