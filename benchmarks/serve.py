@@ -7,7 +7,9 @@ from typing import Any
 
 import uvicorn
 
+from perdure import App
 from perdure.objects.memory import settle
+from perdure.server.streams.accelerator import http_protocol
 
 
 class _Server(uvicorn.Server):
@@ -18,6 +20,13 @@ class _Server(uvicorn.Server):
         settle()
 
 
+def _http_protocol(app: Any) -> Any:
+    """What ``perdure run`` takes for an app of perdure."""
+    if not isinstance(app, App):
+        return "httptools"
+    return http_protocol(app.stream_surface)
+
+
 def serve(app: Any, port: int) -> None:
     """Serve an ASGI app on loopback until it is killed."""
     config = uvicorn.Config(
@@ -25,7 +34,7 @@ def serve(app: Any, port: int) -> None:
         host="127.0.0.1",
         port=port,
         loop="uvloop",
-        http="httptools",
+        http=_http_protocol(app),
         ws="websockets-sansio",
         ws_per_message_deflate=False,
         access_log=False,
