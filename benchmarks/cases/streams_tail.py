@@ -7,6 +7,7 @@ from typing import Any
 
 from ..harness import Case, Server, at_least, at_most
 from ..load import CpuMeter
+from ..machine import sync_latency_ms
 from ..reference import KINDS
 from ..stream_check import deliveries_of, latencies_ms
 from ..stream_http import StreamClient
@@ -39,12 +40,11 @@ def measure_with(writer_count: int) -> Measure:
         empty = tail(server, "benchmark/empty", writer_count, seconds)
         history_count = fill(server, "benchmark/history")
         long = tail(server, "benchmark/history", writer_count, seconds)
-        return {
-            **empty,
-            "history, messages": history_count,
-            **{f"after history: {name}": value for name, value in long.items()},
-            "after history / empty, deliveries/s": long["deliveries/s"] / max(1, empty["deliveries/s"]),
-        }
+        figures = {**empty, "history, messages": history_count}
+        figures |= {f"after history: {name}": value for name, value in long.items()}
+        if empty["deliveries/s"]:
+            figures["after history / empty, deliveries/s"] = long["deliveries/s"] / empty["deliveries/s"]
+        return figures
 
     return measure
 
@@ -60,6 +60,7 @@ def fill(server: Server, path: str) -> int:
 
 def tail(server: Server, path: str, writer_count: int, seconds: float) -> dict[str, float]:
     """The figures of readers and writers on one stream."""
+    sync_p50_ms, _ = sync_latency_ms(server.data)
     with StreamClient(server.port) as client:
         history_bytes = client.read(path)
     readers = join_all(server.port, path, READER_COUNT, keeping=KEEPING_COUNT)
@@ -79,6 +80,7 @@ def tail(server: Server, path: str, writer_count: int, seconds: float) -> dict[s
         "lost, doubled or damaged, deliveries": deliveries.fault_count,
         "readers cut off": deliveries.cut_off_count,
         "appends repeated": sum(writer.repeated.total() for writer in writers),
+        "one sync of the disk, p50, ms": sync_p50_ms,
         "server CPU, % of its core": cpu.server_percent,
         "load CPU, % of its core": cpu.load_percent,
     }
