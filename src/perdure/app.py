@@ -23,6 +23,7 @@ from .server.streams.access import READ_ONLY, TOKEN_PARAMETER, Action, Authorize
 from .server.streams.limits import StreamLimits
 from .server.streams.service import STREAM_ROOT
 from .server.streams.surface import StreamSurface
+from .server.streams.turn_urls import TurnUrls
 from .stream_hosts.host import StreamHost
 from .web.pages import render_error
 from .web.routes import Pages
@@ -46,6 +47,8 @@ class App:
         authorize: called as ``authorize(request, stream, action)`` with ``"read"``, ``"append"``, ``"create"`` or
             ``"delete"``; returns whether free-standing streams may be used so. Without it whoever
             ``authenticate`` lets in may.
+        double_answer: answer ``POST /api/chat`` with the events and with the address of the turn's stream,
+            so that `@durable-streams/aisdk-transport` works at ``/api/chat``, too.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class App:
         streams: bool = True,
         stream_limits: StreamLimits | None = None,
         authorize: Authorize | None = None,
+        double_answer: bool = False,
     ) -> None:
         registered = list(classes)
         if not registered and not streams:
@@ -83,13 +87,15 @@ class App:
             origins=origins,
             rooms_at_root=rooms_at_root,
             streams=self.stream_surface,
+            double_answer=double_answer,
         )
 
     def _stream_surface(
         self, door: Door, authorize: Authorize | None, limits: StreamLimits | None, origins: Collection[str]
     ) -> StreamSurface:
         access = StreamAccess(door, authorize, self._url_signer)
-        return StreamSurface(self.runtime, access, self.room_class, limits or StreamLimits(), origins)
+        urls = TurnUrls(access, self._url_signer)
+        return StreamSurface(self.runtime, access, self.room_class, limits or StreamLimits(), origins, urls)
 
     def _url_signer(self) -> UrlSigner:
         return UrlSigner(self.runtime.secret)

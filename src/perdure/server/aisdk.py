@@ -12,8 +12,10 @@ A client that leaves stops nothing. A body ends cleanly only after a terminal ch
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -32,6 +34,7 @@ from ..wire.ui_requests import ChatRequest, parse_chat_request
 from .auth import Door, User
 from .replies import json_reply, read_body
 from .sse import EventStream
+from .streams.turn_urls import TurnUrls
 
 CHAT_BODY_BYTES_MAX = 32 * 1024 * 1024
 """Largest request body: clients send their whole list of messages with each."""
@@ -48,13 +51,31 @@ HEADERS = {
 class AiSdk:
     """The routes of AI SDK clients for one class of rooms."""
 
-    def __init__(self, runtime: Runtime, door: Door, room_class: type[ChatRoom]) -> None:
+    def __init__(
+        self, runtime: Runtime, door: Door, room_class: type[ChatRoom], turn_urls: TurnUrls | None = None
+    ) -> None:
         self._runtime = runtime
         self._door = door
         self._class = room_class
+        self._turn_urls = turn_urls
 
     async def post(self, request: Request) -> ASGIApp:
         """``POST /api/chat``."""
+        object_id, answer_id = await self.submit(request)
+        if self._turn_urls is None:
+            return self._events(object_id, answer_id)
+        # Both ways at once: `useChat` reads the body, the Durable Streams transport goes where Location
+        # says, never reads the body, and would hold the connection until the turn's end.
+        url, mark, came = self._turn_urls.await_reader(self._turn_urls.turn_url(request, object_id.name, answer_id))
+        headers = {**HEADERS, "location": url, "access-control-expose-headers": "Location"}
+        return EventStream(self._blocks_until(object_id, answer_id, mark, came), headers)
+
+    async def submit(self, request: Request) -> tuple[ObjectId, str]:
+        """Do what the request asks for; the room and the id of the answer that comes of it.
+
+        Raises:
+            PerdureError: in many ways; nothing was done then.
+        """
         user = await self._door.admit(request)  # before the body: strangers cannot make us read
         body = await read_body(request, "chat_body_bytes_max", CHAT_BODY_BYTES_MAX)
         parsed = parse_chat_request(body, message_bytes_max=self._runtime.limits.message_bytes_max)
@@ -69,22 +90,26 @@ class AiSdk:
         submitted = await self._runtime.run_in(object_id, take)
         if submitted is None or submitted.answer_id is None:
             raise BadArguments("there is nothing to answer in this room")
-        return self._events(object_id, submitted.answer_id)
+        return object_id, submitted.answer_id
 
     async def resume(self, request: Request) -> ASGIApp:
         """``GET /api/chat/{id}/stream``."""
+        object_id, answer_id = await self.running(request)
+        return Response(status_code=204) if answer_id is None else self._events(object_id, answer_id)
+
+    async def running(self, request: Request) -> tuple[ObjectId, str | None]:
+        """The room that a request's address names, and the id of the answer that can be resumed there."""
         object_id = self._runtime.object_id(self._class, request.path_params["id"])
         await self._door.admit(request, object_id.name)
         if not self._runtime.exists(object_id):
-            return Response(status_code=204)
+            return object_id, None
 
         async def find(instance: Instance) -> str | None:
             room = instance.object
             assert isinstance(room, ChatRoom)
             return room.resumable_answer
 
-        answer_id = await self._runtime.run_in(object_id, find)
-        return Response(status_code=204) if answer_id is None else self._events(object_id, answer_id)
+        return object_id, await self._runtime.run_in(object_id, find)
 
     async def stop(self, request: Request) -> Response:
         """``POST /api/chat/{id}/stop``."""
@@ -109,7 +134,29 @@ class AiSdk:
     def _events(self, object_id: ObjectId, answer_id: str) -> EventStream:
         return EventStream(self._blocks(object_id, answer_id), HEADERS)
 
-    async def _blocks(self, object_id: ObjectId, answer_id: str) -> AsyncIterator[bytes]:
+    async def _blocks_until(
+        self, object_id: ObjectId, answer_id: str, mark: str, came: asyncio.Event
+    ) -> AsyncIterator[bytes]:
+        """The answer's events; they end, too, when it is read elsewhere."""
+        assert self._turn_urls is not None
+        waiting = asyncio.ensure_future(came.wait())
+        try:
+            async with aclosing(self._blocks(object_id, answer_id)) as blocks:
+                while True:
+                    block = asyncio.ensure_future(anext(blocks, b""))
+                    await asyncio.wait({block, waiting}, return_when=asyncio.FIRST_COMPLETED)
+                    if not block.done():
+                        block.cancel()
+                        await asyncio.gather(block, return_exceptions=True)
+                        return
+                    if not block.result():
+                        return
+                    yield block.result()
+        finally:
+            waiting.cancel()
+            self._turn_urls.forget_reader(mark)
+
+    async def _blocks(self, object_id: ObjectId, answer_id: str) -> AsyncGenerator[bytes, None]:
         async with StreamCursor(self._runtime, object_id, stream_name(answer_id)) as cursor:
             while True:
                 batch = await cursor.next()

@@ -28,6 +28,7 @@ from ..objects.runtime import Runtime
 from ..values import ObjectId
 from .aisdk import AiSdk
 from .auth import Door
+from .durable_chat import DurableChat
 from .operations import Operations
 from .paths import protect_slashes, restore_slashes, route_path, split_path
 from .replies import error_reply
@@ -74,9 +75,11 @@ class Server:
         origins: Collection[str] = (),
         rooms_at_root: bool = False,
         streams: StreamSurface | None = None,
+        double_answer: bool = False,
     ) -> None:
         self.runtime = runtime
         self._streams = streams
+        self._double_answer = double_answer
         self._door = door
         self._room_class = room_class
         self._error_page = error_page
@@ -112,13 +115,20 @@ class Server:
             Route("/objects/{class}/{name}/{path:path}", _endpoint(self._request), methods=_ALL_METHODS),
         ]
         if self._room_class is not None:
-            chat = AiSdk(self.runtime, self._door, self._room_class)
+            urls = self._streams.turn_urls if self._streams is not None and self._double_answer else None
+            chat = AiSdk(self.runtime, self._door, self._room_class, urls)
             routes += [
                 Route("/api/chat", _endpoint(chat.post), methods=["POST"]),
                 Route("/api/chat/{id}/stream", _endpoint(chat.resume)),
                 Route("/api/chat/{id}/stop", _endpoint(chat.stop), methods=["POST"]),
                 Route("/api/chat/{id}/messages", _endpoint(chat.messages)),
             ]
+            if self._streams is not None:
+                durable = DurableChat(self.runtime, chat, self._streams.turn_urls)
+                routes += [
+                    Route("/api/durable-chat", _endpoint(durable.post), methods=["POST"]),
+                    Route("/api/durable-chat/{id}/stream", _endpoint(durable.resume)),
+                ]
         return routes
 
     # --- ASGI

@@ -8,7 +8,6 @@ own pace until it has caught up; it costs the others nothing and no more memory 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from random import random
 
@@ -32,24 +31,29 @@ class Rotation:
 
     def __init__(self, rotate_ms: int = ROTATE_MS) -> None:
         self._rotate_s = rotate_ms / 1000
-        self._due: deque[tuple[float, EventReader]] = deque()
+        self._due: dict[EventReader, float] = {}  # in order of the time, which is the order of beginning
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, reader: EventReader) -> None:
         """The reader begins now."""
         loop = asyncio.get_running_loop()
-        self._due.append((loop.time() + self._rotate_s, reader))
+        self._due[reader] = loop.time() + self._rotate_s
         if self._timer is None:
             self._timer = loop.call_later(self._rotate_s, self._rotate)
+
+    def remove(self, reader: EventReader) -> None:
+        """The reader has ended."""
+        self._due.pop(reader, None)
 
     def _rotate(self) -> None:
         loop = asyncio.get_running_loop()
         self._timer = None
-        while self._due and (self._due[0][1].ended or self._due[0][0] <= loop.time()):
-            _, reader = self._due.popleft()
+        for reader, due in list(self._due.items()):
+            if due > loop.time():
+                self._timer = loop.call_at(due, self._rotate)
+                return
+            del self._due[reader]
             reader.rotate()
-        if self._due:
-            self._timer = loop.call_at(self._due[0][0], self._rotate)
 
 
 class Hub:
@@ -111,13 +115,16 @@ class Hub:
 class EventReader:
     """One client's server-sent events."""
 
-    __slots__ = ("_client_cursor", "_closed", "_exchange", "_hub", "ended", "offset")
+    __slots__ = ("_client_cursor", "_closed", "_exchange", "_hub", "_rotation", "ended", "offset")
 
-    def __init__(self, exchange: Exchange, hub: Hub, offset: str, client_cursor: str | None) -> None:
+    def __init__(
+        self, exchange: Exchange, hub: Hub, rotation: Rotation, offset: str, client_cursor: str | None
+    ) -> None:
         self.offset = offset
         self.ended = False
         self._exchange = exchange
         self._hub = hub
+        self._rotation = rotation
         self._client_cursor = client_cursor
         self._closed = False
         exchange.on_drained = self._catch_up
@@ -125,6 +132,7 @@ class EventReader:
 
     def begin(self) -> None:
         """Send what there is, and go on as it comes. The first control event comes at once."""
+        self._rotation.add(self)
         self._send_block()
         self._catch_up()
 
@@ -175,13 +183,13 @@ class EventReader:
     def end(self) -> None:
         """End the body, politely: the client goes on from its offset."""
         if not self.ended:
-            self.ended = True
-            self._hub.leave(self)
+            self._on_gone()
             self._exchange.finish()
 
     def _on_gone(self) -> None:
         self.ended = True
         self._hub.leave(self)
+        self._rotation.remove(self)
 
 
 class LongPoll:

@@ -394,9 +394,7 @@ class StreamService:
 
         def begin() -> None:
             exchange.start(Reply(200, headers))
-            reader = EventReader(exchange, self._hub(stream, encoder), offset, request.cursor)
-            self._rotation.add(reader)
-            reader.begin()
+            EventReader(exchange, self._hub(stream, encoder), self._rotation, offset, request.cursor).begin()
 
         _submit(place.instance.object, PendingRead(exchange, begin))
 

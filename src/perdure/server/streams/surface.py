@@ -33,6 +33,7 @@ from .exchange import AsgiExchange, Exchange
 from .limits import StreamLimits
 from .replies import OriginPolicy, error_reply
 from .service import STREAM_ROOT, MethodNotAllowed, PendingReply, Place, StreamService, head_reply
+from .turn_urls import POST_PARAMETER, TurnUrls
 
 log = structlog.get_logger("perdure.streams")
 
@@ -50,8 +51,10 @@ class StreamSurface:
         room_class: type[ChatRoom] | None,
         limits: StreamLimits,
         origins: Collection[str],
+        turn_urls: TurnUrls,
     ) -> None:
         self.service = StreamService(runtime, limits)
+        self.turn_urls = turn_urls
         self.policy = OriginPolicy(origins)
         self._runtime = runtime
         self._access = access
@@ -113,6 +116,9 @@ class StreamSurface:
         elif exchange.method not in ("GET", "HEAD"):
             self._access.check_origin(request)
         if segments[0] == ROOMS:
+            mark = request.query_params.get(POST_PARAMETER)
+            if mark is not None:
+                self.turn_urls.reader_came(mark)
             self._read_turn(exchange, segments)
             return
         if exchange.method in ("POST", "PUT"):
