@@ -44,6 +44,9 @@ STREAM_SEQ_BYTES_MAX = 256
 CONTENT_TYPE_BYTES_MAX = 256
 """Longest content type of a stream."""
 
+QUERY_FIELDS_MAX = 50
+"""Most fields in the query of a read."""
+
 CURSOR_EPOCH_MS = 1_728_432_000_000
 """2024-10-09T00:00:00Z, from where cursors count intervals (section 8.1)."""
 
@@ -193,11 +196,12 @@ def parse_read(query: bytes) -> ReadRequest:
     """Read the query of a GET (sections 5.5 to 5.7). Whether the offset is one is for the stream to say.
 
     Raises:
-        RemoteProtocolError: an empty or a second offset, an unknown mode, a live read without an offset.
+        RemoteProtocolError: an empty or a second offset, an unknown mode, a live read without an offset,
+            too many fields.
     """
     offset = live = cursor = None
     if query:
-        for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=50):
+        for name, value in _fields(query):
             if name == "offset":
                 if offset is not None:
                     raise RemoteProtocolError("there is more than one offset")
@@ -213,6 +217,13 @@ def parse_read(query: bytes) -> ReadRequest:
     if live and offset is None:
         raise RemoteProtocolError("a live read needs an offset; -1 is the start, now is the end")
     return ReadRequest(offset, live or "", cursor)
+
+
+def _fields(query: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX)
+    except ValueError:
+        raise RemoteProtocolError(f"a query has {QUERY_FIELDS_MAX} fields at most") from None
 
 
 def _is_true(value: bytes | None) -> bool:
