@@ -25,6 +25,7 @@ from .server.streams.service import STREAM_ROOT
 from .server.streams.surface import StreamSurface
 from .server.streams.turn_urls import TurnUrls
 from .stream_hosts.host import StreamHost
+from .stream_hosts.subscriptions import Subscriptions
 from .web.pages import render_error
 from .web.routes import Pages
 
@@ -71,7 +72,7 @@ class App:
         if not registered and not streams:
             raise ConfigError("App needs at least one class: App([MyRoom])")
         if streams:
-            registered.append(StreamHost)
+            registered += [StreamHost, Subscriptions]
         self.runtime = Runtime(data_folder(data), registered, limits=limits)
         rooms = [item for item in registered if issubclass(item, ChatRoom)]
         self.room_class = chat or (rooms[0] if rooms else None)

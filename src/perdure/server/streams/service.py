@@ -32,8 +32,10 @@ from ...objects.runtime import Runtime
 from ...stream_hosts.directory import StreamDirectory
 from ...stream_hosts.host import StreamHost
 from ...stream_hosts.hosted import HostedStream
+from ...stream_hosts.subscriptions import SubscriptionFeed
 from ...streams.producers import Verdict
 from ...streams.stream import Batch, Stream
+from ...values import format_offset
 from ...wire.durable_streams import (
     AppendRequest,
     CreateRequest,
@@ -83,23 +85,17 @@ class Place(NamedTuple):
 
 
 class StreamService:
-    """Answers exchanges.
-
-    ``on_changed(path, stream, removed)`` is called in the turn in which a stream was made, appended to
-    or deleted.
-    """
+    """Answers exchanges."""
 
     def __init__(
         self,
         runtime: Runtime,
         limits: StreamLimits,
-        *,
-        on_changed: Callable[[str, HostedStream, bool], None] = lambda path, hosted, removed: None,
     ) -> None:
         self.directory = StreamDirectory(runtime)
         self.limits = limits
         self._runtime = runtime
-        self._on_changed = on_changed
+        self.feed = SubscriptionFeed(runtime)
         self._hubs: dict[Stream, Hub] = {}
         self._rotation = Rotation(limits.rotate_ms)
         self._quotas = Quotas(limits)
@@ -183,7 +179,7 @@ class StreamService:
             host.set_pointer(path, None)
         entries = self._entries(exchange, is_json(request.content_type or ""), allow_empty=True)
         hosted = host.create(path, request, entries)
-        self._on_changed(path, hosted, False)
+        self._made(host, hosted)
         return _created(hosted, exchange, new=True)
 
     def _fork_at(
@@ -202,8 +198,14 @@ class StreamService:
         hosted = host.fork(exchange.path, source, source_path, request, entries)
         if host is not home:
             self.directory.moved(exchange.path, int(host.name))
-        self._on_changed(exchange.path, hosted, False)
+        self._made(host, hosted)
         return _created(hosted, exchange, new=True)
+
+    def _made(self, host: StreamHost, hosted: HostedStream) -> None:
+        if self.feed.active:
+            tail = hosted.stream.tail_offset
+            # Content that it begins with, a fork's too, is news; where there is none it is linked at its tail.
+            self.feed.changed(_instance(host), hosted.stream.name, tail, format_offset(0))
 
     def _entries(self, exchange: Exchange, json: bool, *, allow_empty: bool) -> list[bytes]:
         body = exchange.body
@@ -260,8 +262,8 @@ class StreamService:
             headers.append(CLOSED)
         producer = request.producer
         if producer is None:
-            if outcome.verdict is Verdict.ACCEPTED:
-                self._on_changed(exchange.path, hosted, False)
+            if outcome.verdict is Verdict.ACCEPTED and exchange.body:
+                self._grown(host, hosted)
             return Reply(204, headers)
         kept = outcome.kept
         match outcome.verdict:
@@ -273,7 +275,7 @@ class StreamService:
                 )
                 if outcome.verdict is Verdict.DUPLICATE or not exchange.body:
                     return Reply(204, headers)
-                self._on_changed(exchange.path, hosted, False)
+                self._grown(host, hosted)
                 return Reply(200, headers)
             case Verdict.STALE:
                 assert kept is not None
@@ -291,6 +293,10 @@ class StreamService:
                     (b"producer-received-seq", str(producer.seq).encode()),
                 )
 
+    def _grown(self, host: StreamHost, hosted: HostedStream) -> None:
+        if self.feed.active:
+            self.feed.changed(_instance(host), hosted.stream.name, hosted.stream.tail_offset, None)
+
     # --- HEAD, DELETE
 
     def _head(self, host: StreamHost, exchange: Exchange) -> Reply:
@@ -307,7 +313,8 @@ class StreamService:
         host.remove(exchange.path)
         if not host.streams.hidden(exchange.path):
             self.directory.removed(exchange.path)
-        self._on_changed(exchange.path, hosted, True)
+        if self.feed.active:
+            self.feed.changed(_instance(host), exchange.path, hosted.stream.tail_offset, None, removed=True)
         return Reply(204, [])
 
     # --- GET

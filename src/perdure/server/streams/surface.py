@@ -29,6 +29,7 @@ from ...wire.durable_streams import ReadRequest, Reply, parse_read
 from ..paths import route_path, split_path
 from ..replies import read_body
 from .access import ACTION_OF, StreamAccess
+from .control import Control
 from .exchange import AsgiExchange, Exchange
 from .limits import StreamLimits
 from .replies import OriginPolicy, error_reply
@@ -55,6 +56,7 @@ class StreamSurface:
     ) -> None:
         self.service = StreamService(runtime, limits)
         self.turn_urls = turn_urls
+        self._control = Control(self.service.feed, access)
         self.policy = OriginPolicy(origins)
         self._runtime = runtime
         self._access = access
@@ -106,8 +108,12 @@ class StreamSurface:
         await exchange.carry(receive, send)
 
     async def _answer(self, exchange: AsgiExchange, scope: Scope, receive: Receive) -> None:
-        path = check_stream_path(exchange.path)
         segments = split_path(scope)[2:]
+        if segments[0] == CONTROL:
+            root_url = exchange.url[: exchange.url.index(b"/v1/stream/") + len("/v1/stream")].decode("latin-1")
+            await self._answer_control(exchange, Request(scope, receive), segments[1:], root_url)
+            return
+        path = check_stream_path(exchange.path)
         room = self._room_of(segments)
         request = Request(scope, receive)
         if not self._access.open:
@@ -124,6 +130,13 @@ class StreamSurface:
         if exchange.method in ("POST", "PUT"):
             exchange.body = await read_body(request, "append_bytes_max", self.limits.append_bytes_max)
         self.service.handle(exchange)
+
+    async def _answer_control(
+        self, exchange: AsgiExchange, request: Request, segments: list[str], root_url: str
+    ) -> None:
+        response = await self._control.answer(request, segments, root_url)
+        headers = [(name, value) for name, value in response.raw_headers if name != b"content-length"]
+        exchange.reply(Reply(response.status_code, headers, bytes(response.body)))
 
     # --- a room's turns
 
