@@ -32,6 +32,7 @@ from ..wire.room import (
 )
 from ..wire.ui_chunks import Abort, Chunk, Start, decode_chunk, encode_chunk
 from .audience import DELTA, UPDATE, Audience, as_room_message
+from .session import SessionLog
 from .transcript import MIGRATIONS, StoredMessage, Transcript, stream_name
 from .turn import Outcome, Turn
 
@@ -106,6 +107,7 @@ class ChatRoom(DurableObject):
         super().__init__(context)
         self._transcript = Transcript(self.storage)
         self._audience = Audience(self._transcript, context.connections, context.broadcast)
+        self._session = SessionLog(self.streams, self._transcript, self.name)
         self._turn: Turn | None = None
         self._cutting = False
 
@@ -239,6 +241,7 @@ class ChatRoom(DurableObject):
             self.streams.create(stream_name(answer_id))
             self.context.hold_awake(True)
         self._audience.on_message(stored)
+        self._session.on_message(stored)
         if answer_id is not None:
             if self._turn is not None and self.policy == "latest":
                 self._turn.stop("superseded")
@@ -278,9 +281,11 @@ class ChatRoom(DurableObject):
             self._close_unused_stream(stored)
         if removed:
             self._audience.on_removed(removed)
+            self._session.on_removed()
         if from_seq == question.seq:
             question = self._transcript.add(message, self.now_ms(), "waiting", answer_id=answer_id)
             self._audience.on_message(question)
+            self._session.on_message(question)
         else:
             self._transcript.ask_again(question, answer_id)
         self.streams.create(stream_name(answer_id))
@@ -398,6 +403,14 @@ class ChatRoom(DurableObject):
     def on_text(self, turn: Turn, text: str) -> None:
         """The running turn said something (TurnListener)."""
         self._audience.on_text(turn, text)
+
+    def on_chunk(self, turn: Turn, chunk: Chunk) -> None:
+        """The running turn's stream grew (TurnListener)."""
+        self._session.on_chunk(turn, chunk)
+
+    def open_session(self) -> None:
+        """Make the room's session stream, if it has none: all that is said, as AG-UI events."""
+        self._session.open(self._turn)
 
     def on_settled(self, turn: Turn, outcome: Outcome, error: str | None) -> None:
         """The running turn has ended (TurnListener)."""

@@ -54,6 +54,9 @@ class TurnListener(Protocol):
     def on_text(self, turn: Turn, text: str) -> None:
         """The answer grew by ``text`` (uncommitted; what is sent now waits at the gate)."""
 
+    def on_chunk(self, turn: Turn, chunk: Chunk) -> None:
+        """A chunk was appended to the turn's stream."""
+
     def on_settled(self, turn: Turn, outcome: Outcome, error: str | None) -> None:
         """The answer has ended; its last chunks are appended and its stream is closed."""
 
@@ -208,6 +211,7 @@ class Turn:
         delta = TextDelta(id=self._text_id, delta=text)
         self.fold.push(delta)
         self.stream.append(encode_chunk(delta))
+        self._listener.on_chunk(self, delta)
         self.characters += len(text)
         self._listener.on_text(self, text)
         self._in_flight = True
@@ -227,6 +231,7 @@ class Turn:
     def _append(self, chunk: Chunk) -> None:
         self.fold.push(chunk)
         self.stream.append(encode_chunk(chunk))
+        self._listener.on_chunk(self, chunk)
 
     def _close_text(self) -> None:
         if self._text_id is not None:

@@ -81,16 +81,21 @@ class AiSdk:
         parsed = parse_chat_request(body, message_bytes_max=self._runtime.limits.message_bytes_max)
         object_id = self._runtime.object_id(self._class, parsed.chat_id)
         self._door.enter(user, object_id.name)
-
-        async def take(instance: Instance) -> Submitted | None:
-            room = instance.object
-            assert isinstance(room, ChatRoom)
-            return _take(room, parsed, user)
-
-        submitted = await self._runtime.run_in(object_id, take)
+        submitted = await self.take(parsed, user)
         if submitted is None or submitted.answer_id is None:
             raise BadArguments("there is nothing to answer in this room")
         return object_id, submitted.answer_id
+
+    async def take(self, request: ChatRequest, user: User) -> Submitted | None:
+        """Do what an admitted user's request asks for."""
+        object_id = self._runtime.object_id(self._class, request.chat_id)
+
+        async def work(instance: Instance) -> Submitted | None:
+            room = instance.object
+            assert isinstance(room, ChatRoom)
+            return _take(room, request, user)
+
+        return await self._runtime.run_in(object_id, work)
 
     async def resume(self, request: Request) -> ASGIApp:
         """``GET /api/chat/{id}/stream``."""

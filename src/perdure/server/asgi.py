@@ -33,6 +33,7 @@ from .operations import Operations
 from .paths import protect_slashes, restore_slashes, route_path, split_path
 from .replies import error_reply
 from .rpc import Rpc
+from .session import Sessions
 from .streams.surface import StreamSurface, is_stream_path
 from .websocket import CLOSE_TRY_LATER, serve_socket
 
@@ -49,7 +50,16 @@ CORS_ALLOW = (
     "x-existing-message-id",
     "authorization",
 )
-CORS_EXPOSE = ("location", "etag", "x-vercel-ai-ui-message-stream", "retry-after")
+CORS_EXPOSE = (
+    "location",
+    "etag",
+    "x-vercel-ai-ui-message-stream",
+    "retry-after",
+    "stream-next-offset",
+    "stream-cursor",
+    "stream-up-to-date",
+    "stream-closed",
+)
 
 ErrorPage = Callable[[int, str, str], str]
 
@@ -125,9 +135,12 @@ class Server:
             ]
             if self._streams is not None:
                 durable = DurableChat(self.runtime, chat, self._streams.turn_urls)
+                sessions = Sessions(self.runtime, self._door, self._room_class, chat, self._streams)
                 routes += [
                     Route("/api/durable-chat", _endpoint(durable.post), methods=["POST"]),
                     Route("/api/durable-chat/{id}/stream", _endpoint(durable.resume)),
+                    Route("/api/chat/{id}/session", _endpoint(sessions.post), methods=["POST"]),
+                    Route("/api/chat/{id}/session", _endpoint(sessions.read), methods=["GET", "HEAD"]),
                 ]
         return routes
 

@@ -4,6 +4,7 @@
 
     /v1/stream/{path}                          free-standing streams
     /v1/stream/rooms/{room}/turns/{turn}       a room's turns, to read
+    /v1/stream/rooms/{room}/session            a room's session (see server/session.py), to read
     /v1/stream/__ds/...                        control (subscriptions)
 
 Dispatched before the router: these are the server's hottest routes.
@@ -16,9 +17,10 @@ from functools import partial
 
 import structlog
 from starlette.requests import Request
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...chat.room import ChatRoom
+from ...chat.session import SESSION_STREAM
 from ...chat.transcript import stream_name
 from ...errors import InvalidName, LimitExceeded, PerdureError, StreamNotFound
 from ...objects.instance import Instance
@@ -144,18 +146,23 @@ class StreamSurface:
         return segments[1] if segments[0] == ROOMS and len(segments) > 1 else None
 
     def _read_turn(self, exchange: Exchange, segments: list[str]) -> None:
-        """Read the chunks of a turn; only the room writes them."""
-        if self._room_class is None or len(segments) != 4 or segments[2] != "turns":
+        """Read what a room has said; only the room writes it."""
+        name = _stream_of_room(segments)
+        if self._room_class is None or name is None:
             raise StreamNotFound(
-                "streams of rooms are at rooms/{room}/turns/{turn}; free-standing ones live elsewhere"
+                "streams of rooms are at rooms/{room}/turns/{turn} and rooms/{room}/session; "
+                "free-standing ones live elsewhere"
             )
         if exchange.method not in ("GET", "HEAD"):
-            raise MethodNotAllowed("a turn's stream is written by its room; it can only be read")
+            raise MethodNotAllowed("a room's streams are written by the room; they can only be read")
         object_id = self._runtime.object_id(self._room_class, segments[1])
         if not self._runtime.exists(object_id):
             raise StreamNotFound(f"there is no room {segments[1]!r}")
+        self._read_at(exchange, object_id, name)
+
+    def _read_at(self, exchange: Exchange, object_id: ObjectId, name: str) -> None:
         read = parse_read(exchange.query) if exchange.method == "GET" else None
-        work = partial(self._read_in_room, exchange, read, stream_name(segments[3]), object_id)
+        work = partial(self._read_in_room, exchange, read, name, object_id)
         instance = self._runtime.enter(object_id)
         if instance is not None:
             work(instance)
@@ -166,11 +173,31 @@ class StreamSurface:
 
         self._runtime.deliver(object_id, event, "stream", lambda error: exchange.reply(_failed(error)))
 
+    def session_reader(self, object_id: ObjectId) -> ASGIApp:
+        """An ASGI application that answers a GET or HEAD with the room's session stream."""
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            headers = dict(scope["headers"])
+            addresses = _addresses(scope, headers)
+            # The router's middleware adds what other origins need.
+            exchange = AsgiExchange(
+                scope["method"], "", scope["query_string"], headers, b"", *addresses, self.policy.common
+            )
+            try:
+                self._read_at(exchange, object_id, SESSION_STREAM)
+            except PerdureError as error:
+                exchange.reply(error_reply(error))
+            await exchange.carry(receive, send)
+
+        return answer
+
     def _read_in_room(
         self, exchange: Exchange, read: ReadRequest | None, name: str, object_id: ObjectId, instance: Instance
     ) -> None:
         reply: Reply | None
         try:
+            if name == SESSION_STREAM and isinstance(instance.object, ChatRoom):
+                instance.object.open_session()
             stream = instance.streams.get(name)
             place = Place(instance, stream, f"{object_id.key}.{stream.stored.number}")
             reply = head_reply(place) if read is None else self.service.read(read, exchange, place)
@@ -178,6 +205,13 @@ class StreamSurface:
             reply = error_reply(error)
         if reply is not None:
             instance.gate.submit(instance.storage.dirty, PendingReply(exchange, reply))
+
+
+def _stream_of_room(segments: list[str]) -> str | None:
+    """The name, inside the room, of the stream that the address means."""
+    if len(segments) == 4 and segments[2] == "turns":
+        return stream_name(segments[3])
+    return SESSION_STREAM if len(segments) == 3 and segments[2] == "session" else None
 
 
 def stream_path_of(scope: Scope) -> str:
