@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib
 import inspect
 import re
 from collections.abc import Iterator
+from pkgutil import resolve_name
 
+import pytest
 from tests.docs.pages import REPOSITORY, rows, sections
 
 from perdure import Limits
+from perdure.server.streams.limits import StreamLimits
 
 PAGE = REPOSITORY / "docs" / "reference" / "limits.md"
 SOURCE = REPOSITORY / "src" / "perdure"
@@ -19,10 +21,17 @@ SOURCE = REPOSITORY / "src" / "perdure"
 NO_LIMITS_OF_USERS = {
     "perdure.models.continuation.OVERLAP_CHARACTERS_MAX": "how far back repeated words are looked for",
     "perdure.models.demo_answer.TOPIC_CHARACTERS_MAX": "how much of a question the demo's script repeats",
+    "perdure.server.streams.accelerator.PLAIN_PATHS_MAX": "a cache",
+    "perdure.server.streams.live.BLOCKS_AT_ONCE_MAX": "how readers that are behind take turns",
     "perdure.server.websocket.CLOSE_REASON_BYTES_MAX": "what a close frame holds of its reason (RFC 6455)",
     "perdure.storage.appends.SEGMENT_BYTES_MAX": "how entries are laid out in rows",
     "perdure.storage.journal.JOURNAL_WAL_FRAMES_MAX": "when the journal folds its own log",
     "perdure.storage.journal.TRIM_ROWS_MAX": "how many dead rows are deleted at once",
+    "perdure.stream_hosts.directory.MOVED_MAX": "a cache",
+    "perdure.stream_hosts.host.EXPIRED_AT_ONCE_MAX": "how many expired streams are removed at once",
+    "perdure.stream_hosts.host.HOSTED_MAX": "a cache",
+    "perdure.stream_hosts.hosted.PRODUCERS_CACHED_MAX": "a cache",
+    "perdure.streams.streams.RECENT_MAX": "a cache",
     "perdure.web.markdown._CACHED_TEXTS_MAX": "a cache",
     "perdure.web.pages._MESSAGE_BYTES_MAX": "stands in for the room's limit in tests of pages",
     "perdure.wire.room.ESCAPED_BYTES_PER_BYTE_MAX": "what JSON may do to a byte",
@@ -31,22 +40,36 @@ NO_LIMITS_OF_USERS = {
 """Constants that bound something inside, with what; nobody meets them."""
 
 
+LIMITS_TYPES: dict[str, type] = {
+    "Of a process": Limits,
+    "Durable Streams": StreamLimits,
+}
+"""By heading: whose fields the rows without a column for the source are."""
+
+
 def _documented() -> dict[str, tuple[str, str]]:
     """By source: the limit's name on the page and its default."""
     found = {}
     for heading, text in sections(PAGE).items():
-        for name, default, *_, last in rows(text):
-            source = f"perdure.Limits({name.strip('`')})" if heading == "Of a process" else last.strip("`")
+        for name, default, *others in rows(text):
+            source = others[-1].strip("`") if len(others) == 3 else _field(LIMITS_TYPES[heading], name.strip("`"))
             assert source not in found, f"{source} is listed twice"
             found[source] = (name, default)
     return found
 
 
+def _field(limits: type, name: str) -> str:
+    return f"{limits.__module__}.{limits.__name__}({name})"
+
+
 def _value(source: str) -> object:
     path, _, argument = source.rstrip(")").partition("(")
-    module, _, name = path.rpartition(".")
-    found = getattr(importlib.import_module(module), name)
+    found = resolve_name(path)
     return inspect.signature(found).parameters[argument].default if argument else found
+
+
+def _number(default: str) -> int | None:
+    return None if default == "none" else int(default.replace(",", ""))
 
 
 def _constants() -> Iterator[str]:
@@ -65,16 +88,17 @@ def test_every_default_is_the_sources() -> None:
     wrong = {
         source: (default, _value(source))
         for source, (_, default) in _documented().items()
-        if int(default.replace(",", "")) != _value(source)
+        if _number(default) != _value(source)
     }
     assert wrong == {}
 
 
-def test_every_limit_of_a_process_is_listed() -> None:
-    """The table has the fields of `Limits`, in their order."""
-    fields = [f"perdure.Limits({field.name})" for field in dataclasses.fields(Limits)]
-    assert [source for source in _documented() if source.startswith("perdure.Limits")] == fields
-    assert len(fields) == 12
+@pytest.mark.parametrize("limits", LIMITS_TYPES.values(), ids=lambda item: item.__name__)
+def test_every_field_is_listed(limits: type) -> None:
+    """The tables have the fields of `Limits` and `StreamLimits`, in their order."""
+    fields = [_field(limits, field.name) for field in dataclasses.fields(limits)]
+    assert [source for source in _documented() if source.startswith(_field(limits, "")[:-1])] == fields
+    assert len(fields) >= 11
 
 
 def test_every_maximum_is_listed() -> None:
