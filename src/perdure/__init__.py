@@ -11,6 +11,7 @@ from .objects.limits import Limits
 from .objects.namespace import ObjectStub
 from .objects.object import AlarmInfo, DurableObject, callable
 from .server.auth import User
+from .server.streams.limits import StreamLimits
 from .streams.stream import Stream
 from .wire.messages import ChatMessage
 
@@ -29,6 +30,7 @@ __all__ = [
     "ObjectStub",
     "PerdureError",
     "Stream",
+    "StreamLimits",
     "Submitted",
     "TurnContext",
     "User",

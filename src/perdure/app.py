@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from .chat.room import ChatRoom
@@ -19,15 +21,18 @@ from .objects.runtime import Runtime
 from .server.asgi import Server
 from .server.auth import Authenticate, Door
 from .server.config import data_folder
+from .server.durable_response import STREAM_KEPT_S, Mode, Protocol, durable_response
 from .server.streams.access import READ_ONLY, TOKEN_PARAMETER, Action, Authorize, StreamAccess, UrlSigner
 from .server.streams.limits import StreamLimits
 from .server.streams.service import STREAM_ROOT
 from .server.streams.surface import StreamSurface
 from .server.streams.turn_urls import TurnUrls
 from .stream_hosts.host import StreamHost
+from .stream_hosts.live_writers import live_writers
 from .stream_hosts.subscriptions import Subscriptions
 from .web.pages import render_error
 from .web.routes import Pages
+from .wire.durable_streams import JSON_TYPE
 
 
 class App:
@@ -100,6 +105,69 @@ class App:
 
     def _url_signer(self) -> UrlSigner:
         return UrlSigner(self.runtime.secret)
+
+    def stream_address(self, path: str) -> str:
+        """Where clients read a free-standing stream, from the server's root on; with a token where one is needed."""
+        if self.stream_surface is not None and self.stream_surface.open:
+            return f"{STREAM_ROOT}{quote(path)}"
+        return self.sign_stream_url(path)
+
+    async def durable_response(
+        self,
+        source: AsyncIterable[Any],
+        *,
+        stream: str | None = None,
+        mode: Mode = "immediate",
+        content_type: str = JSON_TYPE,
+        protocol: Protocol | None = "ui",
+        ttl_s: int | None = STREAM_KEPT_S,
+        address: Callable[[str], str] | None = None,
+    ) -> Response:
+        """Write what ``source`` gives into a new stream, to its end; answer a request with where to read it.
+
+        The request may end, and its client leave and come back: the stream does not notice.
+        ``immediate``: 201 with ``Location`` and ``{"streamUrl", "stopUrl"}`` while the source goes on;
+        ``await``: 200 with ``finalOffset``, too, when it has ended.
+
+        Args:
+            source: JSON values (dicts, lists, msgspec Structs, or bytes that are JSON), or for other content
+                types ``str`` or ``bytes``. It is closed when the stream is stopped (`stop_stream`, or a POST
+                to ``stopUrl``).
+            stream: the stream's path; by default a new one under ``generations/``.
+            protocol: whose chunks these are, AI SDK's or AG-UI's: so the stream's last entry says that the
+                source failed, that it was stopped, or (after a restart) that the server died. None: the
+                stream just ends. Readers never hang.
+            ttl_s: how long the stream is kept after it was last used; None: for ever.
+            address: makes the address that clients are given from the one that `stream_address` gives.
+
+        Raises:
+            StreamConflict: there is such a stream already.
+            ConfigError: the app serves no streams.
+            Exception: ``await``: what the source raised.
+        """
+        if self.stream_surface is None:
+            raise ConfigError("this app serves no streams: App(..., streams=True)")
+
+        def address_of(path: str) -> str:
+            return self.stream_address(path) if address is None else address(self.stream_address(path))
+
+        return await durable_response(
+            self.runtime,
+            source,
+            address_of,
+            stream=stream,
+            mode=mode,
+            content_type=content_type,
+            protocol=protocol,
+            ttl_s=ttl_s,
+        )
+
+    def stop_stream(self, path: str) -> bool:
+        """End a stream that `durable_response` writes here; whether there was one."""
+        writer = live_writers(self.runtime).get(path)
+        if writer is not None:
+            writer.stop()
+        return writer is not None
 
     def sign_stream_url(self, path: str, *, actions: Collection[Action] = READ_ONLY, expires_in_s: int = 3600) -> str:
         """A URL's path and query that let whoever has it use one stream, without signing in, for a while.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from hashlib import blake2b
+from typing import Any, TypeVar
 
 from ..errors import PerdureError
+from ..objects.gate import Answer
 from ..objects.instance import Instance
 from ..objects.runtime import Runtime
 from ..values import ObjectId
@@ -20,6 +23,7 @@ MOVED_MAX = 100_000
 STREAM_PATH_BYTES_MAX = 1_024
 """Longest path of a stream, in bytes of UTF-8."""
 
+_Result = TypeVar("_Result")
 Visit = Callable[[StreamHost], None]
 Fail = Callable[[Exception], None]
 
@@ -108,6 +112,28 @@ class StreamDirectory:
         self._moved[path] = number
         work(host)
 
+    async def run(self, path: str, work: Callable[[StreamHost], _Result]) -> _Result:
+        """Run ``work`` as `visit` does; its result comes when what it wrote is durable.
+
+        Raises:
+            Exception: what ``work`` raised, or what kept it from being run.
+            ObjectReset: what it wrote was lost, or may have been.
+        """
+        answer: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
+
+        def visit(host: StreamHost) -> None:
+            instance = host.context
+            assert isinstance(instance, Instance)
+            try:
+                result = work(host)
+            except Exception as error:
+                _fail(answer, error)
+            else:
+                instance.gate.submit(host.storage.dirty, _Delivered(answer, result))
+
+        self.visit(path, visit, lambda error: _fail(answer, error))
+        return await answer
+
     def enter(self, number: int, work: Visit, fail: Fail) -> None:
         """Run ``work`` in a host: at once when it is awake, else as soon as it is."""
         object_id = self._ids[number]
@@ -138,6 +164,26 @@ class StreamDirectory:
             home.set_pointer(path, None)
 
         self.enter(self.home(path), forget, _ignore)
+
+
+class _Delivered(Answer):
+    """A result whose writes are durable."""
+
+    def __init__(self, answer: asyncio.Future[Any], result: object) -> None:
+        self._answer = answer
+        self._result = result
+
+    def __call__(self) -> None:
+        if not self._answer.done():
+            self._answer.set_result(self._result)
+
+    def fail(self, error: Exception) -> None:
+        _fail(self._answer, error)
+
+
+def _fail(answer: asyncio.Future[Any], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)
 
 
 def _host(instance: Instance) -> StreamHost:

@@ -27,6 +27,7 @@ from ..streams.stream import Stream
 from ..values import format_offset, parse_offset
 from ..wire.durable_streams import CreateRequest, media_type
 from .hosted import HostedStream, StreamOptions
+from .live_writers import live_writers
 
 HOSTED_MAX = 4_096
 """Streams of one host that stay in memory with their protocol state."""
@@ -45,6 +46,7 @@ class StreamHost(DurableObject):
     migrations: ClassVar[tuple[str, ...]] = (
         "CREATE TABLE expiring(path TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID",
         "CREATE INDEX expiring_by_time ON expiring(at_ms)",
+        "CREATE TABLE written(path TEXT PRIMARY KEY, failure BLOB) WITHOUT ROWID",
     )
 
     def __init__(self, context: Context) -> None:
@@ -201,6 +203,37 @@ class StreamHost(DurableObject):
         self.streams.delete(path)
         self._hosted.pop(path, None)
         self.storage.sql("DELETE FROM expiring WHERE path = ?", path)
+
+    # --- streams that this process writes
+
+    async def on_start(self) -> None:
+        """End the streams whose writers died with the last process."""
+        for row in self.storage.sql("SELECT path, failure FROM written"):
+            path, failure = row["path"], row["failure"]
+            if path in live_writers(self.context.runtime):
+                continue  # it was only this instance that was started anew
+            hosted = self.find(path)
+            if hosted is not None and not hosted.stream.closed:
+                hosted.append([] if failure is None else [failure], None, None, close=True)
+            self.end_writing(path)
+
+    def begin_writing(self, path: str, request: CreateRequest, failure: bytes | None) -> None:
+        """Make a stream that a writer of this process fills, and ends; ``failure`` ends it if the process dies.
+
+        Raises:
+            StreamConflict: the path is taken.
+        """
+        if self.find(path) is not None:
+            raise StreamConflict(f"stream {path!r} is there already")
+        self.create(path, request, [])
+        self.storage.sql("INSERT OR REPLACE INTO written VALUES(?, ?)", path, failure)
+        self.context.hold_awake(True)  # a restart wakes the host at once
+
+    def end_writing(self, path: str) -> None:
+        """The writer has closed the stream."""
+        self.storage.sql("DELETE FROM written WHERE path = ?", path)
+        if not self.storage.sql("SELECT 1 FROM written LIMIT 1"):
+            self.context.hold_awake(False)
 
     # --- pointers to streams that live in other hosts
 

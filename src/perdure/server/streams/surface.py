@@ -5,7 +5,8 @@
     /v1/stream/{path}                          free-standing streams
     /v1/stream/rooms/{room}/turns/{turn}       a room's turns, to read
     /v1/stream/rooms/{room}/session            a room's session (see server/session.py), to read
-    /v1/stream/__ds/...                        control (subscriptions)
+    /v1/stream/__ds/stop/{path}                ends a stream that this process writes
+    /v1/stream/__ds/...                        subscriptions (see control.py)
 
 Dispatched before the router: these are the server's hottest routes.
 """
@@ -26,6 +27,7 @@ from ...errors import InvalidName, LimitExceeded, PerdureError, StreamNotFound
 from ...objects.instance import Instance
 from ...objects.runtime import Runtime
 from ...stream_hosts.directory import STREAM_PATH_BYTES_MAX
+from ...stream_hosts.live_writers import live_writers
 from ...values import ObjectId
 from ...wire.durable_streams import ReadRequest, Reply, parse_read
 from ..paths import route_path, split_path
@@ -41,6 +43,7 @@ from .turn_urls import POST_PARAMETER, TurnUrls
 log = structlog.get_logger("perdure.streams")
 
 CONTROL = "__ds"
+STOP = "stop"
 ROOMS = "rooms"
 
 
@@ -111,6 +114,9 @@ class StreamSurface:
 
     async def _answer(self, exchange: AsgiExchange, scope: Scope, receive: Receive) -> None:
         segments = split_path(scope)[2:]
+        if segments[:2] == [CONTROL, STOP]:
+            await self._stop_writer(exchange, Request(scope, receive), check_stream_path("/".join(segments[2:])))
+            return
         if segments[0] == CONTROL:
             root_url = exchange.url[: exchange.url.index(b"/v1/stream/") + len("/v1/stream")].decode("latin-1")
             await self._answer_control(exchange, Request(scope, receive), segments[1:], root_url)
@@ -132,6 +138,20 @@ class StreamSurface:
         if exchange.method in ("POST", "PUT"):
             exchange.body = await read_body(request, "append_bytes_max", self.limits.append_bytes_max)
         self.service.handle(exchange)
+
+    async def _stop_writer(self, exchange: AsgiExchange, request: Request, path: str) -> None:
+        """``POST __ds/stop/{path}``: end a stream that this process writes."""
+        if exchange.method != "POST":
+            raise MethodNotAllowed("stop a stream's writer with POST")
+        if self._access.open:
+            self._access.check_origin(request)
+        else:
+            await self._access.check(request, path, "append")
+        writer = live_writers(self._runtime).get(path)
+        if writer is not None:
+            writer.stop()
+        body = b'{"success":true,"stopped":true}' if writer is not None else b'{"success":true,"stopped":false}'
+        exchange.reply(Reply(200, [(b"content-type", b"application/json")], body))
 
     async def _answer_control(
         self, exchange: AsgiExchange, request: Request, segments: list[str], root_url: str
