@@ -16,6 +16,7 @@ from .inspect import inspect
 from .repair import repair
 from .rooms import rooms
 from .run import run
+from .streams import streams
 
 commands = typer.Typer(
     name="perdure",
@@ -50,6 +51,7 @@ def perdure(
 
 for _command in (run, demo, chat, rooms, inspect, export, repair):
     commands.command()(_command)
+commands.add_typer(streams, name="streams")
 
 
 def main() -> None:

@@ -60,6 +60,10 @@ class StreamDirectory:
         """All hosts."""
         return list(self._ids)
 
+    def exists(self, number: int) -> bool:
+        """Whether the host has ever held anything."""
+        return self._runtime.exists(self._ids[number])
+
     def awake(self, path: str) -> StreamHost | None:
         """The host where the path's stream is in memory, if work could be done there at once; the short way."""
         number = self._moved.get(path)
@@ -119,6 +123,13 @@ class StreamDirectory:
             Exception: what ``work`` raised, or what kept it from being run.
             ObjectReset: what it wrote was lost, or may have been.
         """
+        return await self._run(work, lambda visit, fail: self.visit(path, visit, fail))
+
+    async def run_in(self, number: int, work: Callable[[StreamHost], _Result]) -> _Result:
+        """Run ``work`` in a host, else as `run`."""
+        return await self._run(work, lambda visit, fail: self.enter(number, visit, fail))
+
+    async def _run(self, work: Callable[[StreamHost], _Result], go: Callable[[Visit, Fail], None]) -> _Result:
         answer: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
 
         def visit(host: StreamHost) -> None:
@@ -131,7 +142,7 @@ class StreamDirectory:
             else:
                 instance.gate.submit(host.storage.dirty, _Delivered(answer, result))
 
-        self.visit(path, visit, lambda error: _fail(answer, error))
+        go(visit, lambda error: _fail(answer, error))
         return await answer
 
     def enter(self, number: int, work: Visit, fail: Fail) -> None:

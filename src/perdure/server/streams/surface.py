@@ -5,6 +5,7 @@
     /v1/stream/{path}                          free-standing streams
     /v1/stream/rooms/{room}/turns/{turn}       a room's turns, to read
     /v1/stream/rooms/{room}/session            a room's session (see server/session.py), to read
+    /v1/stream/__ds/streams                    which streams there are
     /v1/stream/__ds/stop/{path}                ends a stream that this process writes
     /v1/stream/__ds/...                        subscriptions (see control.py)
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from functools import partial
 
+import msgspec
 import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -36,7 +38,8 @@ from .access import ACTION_OF, StreamAccess
 from .control import Control
 from .exchange import AsgiExchange, Exchange
 from .limits import StreamLimits
-from .replies import OriginPolicy, error_reply
+from .listing import list_streams
+from .replies import NO_STORE, OriginPolicy, error_reply
 from .service import STREAM_ROOT, MethodNotAllowed, PendingReply, Place, StreamService, head_reply
 from .turn_urls import POST_PARAMETER, TurnUrls
 
@@ -44,6 +47,7 @@ log = structlog.get_logger("perdure.streams")
 
 CONTROL = "__ds"
 STOP = "stop"
+LIST = "streams"
 ROOMS = "rooms"
 
 
@@ -117,6 +121,9 @@ class StreamSurface:
         if segments[:2] == [CONTROL, STOP]:
             await self._stop_writer(exchange, Request(scope, receive), check_stream_path("/".join(segments[2:])))
             return
+        if segments == [CONTROL, LIST]:
+            await self._list(exchange, Request(scope, receive))
+            return
         if segments[0] == CONTROL:
             root_url = exchange.url[: exchange.url.index(b"/v1/stream/") + len("/v1/stream")].decode("latin-1")
             await self._answer_control(exchange, Request(scope, receive), segments[1:], root_url)
@@ -138,6 +145,18 @@ class StreamSurface:
         if exchange.method in ("POST", "PUT"):
             exchange.body = await read_body(request, "append_bytes_max", self.limits.append_bytes_max)
         self.service.handle(exchange)
+
+    async def _list(self, exchange: AsgiExchange, request: Request) -> None:
+        """``GET __ds/streams``: which free-standing streams there are."""
+        if exchange.method != "GET":
+            raise MethodNotAllowed("streams are listed with GET")
+        if not self._access.open:
+            await self._access.check(request, f"{CONTROL}/{LIST}", "read")
+        asked = request.query_params
+        body = await list_streams(
+            self.service.directory, asked.get("prefix", ""), asked.get("after", ""), asked.get("limit", "")
+        )
+        exchange.reply(Reply(200, [(b"content-type", b"application/json"), NO_STORE], msgspec.json.encode(body)))
 
     async def _stop_writer(self, exchange: AsgiExchange, request: Request, path: str) -> None:
         """``POST __ds/stop/{path}``: end a stream that this process writes."""
