@@ -108,10 +108,11 @@ def test_constructors_are_the_sources(name: str) -> None:
 
 def test_the_public_names_are_all_there() -> None:
     """What `perdure` exports has a section, or a page."""
-    elsewhere = {"Limits": "limits.md", "PerdureError": "Errors"}
+    elsewhere = {"Limits": "limits.md", "StreamLimits": "limits.md", "PerdureError": "Errors"}
     headings = sections(PAGE)
     assert [name for name in perdure.__all__ if name not in headings and name not in elsewhere] == []
     assert "`Limits`](limits.md)" in PAGE.read_text()
+    assert "`StreamLimits`](limits.md#durable-streams)" in PAGE.read_text()
 
 
 def _errors() -> dict[str, type[errors.PerdureError]]:
