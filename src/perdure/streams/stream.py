@@ -171,7 +171,15 @@ class Stream:
         return self._read(self._check(offset, self.position), self.position, self.closed, bytes_max)
 
     def read_durable(self, offset: str = "-1", bytes_max: int = READ_BYTES) -> Batch:
-        """Entries from ``offset`` on that are durable. Raises OffsetError."""
+        """Entries from ``offset`` on that are durable.
+
+        Raises:
+            OffsetError: the stream never gave this offset out.
+            OffsetTrimmed: what was there is not kept any more.
+            StreamNotFound, ObjectReset: the stream was deleted, or its object's instance is gone.
+        """
+        if self._error is not None:
+            raise self._error
         position = self._check(offset, self.position)
         return self._read(position, self.durable_position, self.durable_closed, bytes_max)
 
@@ -214,8 +222,6 @@ class Stream:
         self.readers += 1
         try:
             while True:
-                if self._error is not None:  # first: the instance's file may be closed
-                    raise self._error
                 batch = self.read_durable(offset, bytes_max)
                 if batch.entries or batch.closed:
                     return batch
@@ -226,7 +232,13 @@ class Stream:
             self.readers -= 1
 
     def follow_with(self, follower: Follower) -> None:
-        """Tell ``follower`` whenever more is durable, from now on; until `unfollow`."""
+        """Tell ``follower`` whenever more is durable, from now on; until `unfollow`.
+
+        Where the stream is gone already, it is told that in the loop's next turn.
+        """
+        if self._error is not None:
+            asyncio.get_running_loop().call_soon(follower.on_gone, self._error)
+            return
         self._followers.append(follower)
         self.readers += 1
 
