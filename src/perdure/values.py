@@ -65,6 +65,11 @@ def format_offset(position: int) -> str:
     return f"{position:0{OFFSET_DIGITS}d}"
 
 
+def encode_offset(position: int) -> bytes:
+    """`format_offset` as ASCII bytes, for headers."""
+    return b"%016d" % position
+
+
 def parse_offset(offset: str) -> int:
     """The position behind an offset; ``-1`` is the start.
 

@@ -372,8 +372,12 @@ class Runtime:
     # --- commits
 
     def queue_commit(self, instance: Instance) -> None:
-        """The instance's turn wrote something: commit it at the end of the loop's turn."""
-        if not self._dirty:
+        """The instance's turn wrote something: commit it at the end of the loop's turn.
+
+        While the journal's writer is at work, the commit waits for it: it could not begin earlier, and
+        more turns of the same object go with it.
+        """
+        if not self._dirty and not self.store.journal.pending_bytes:
             self.loop.call_soon(self._commit_all)
         self._dirty.append(instance)
 
@@ -397,6 +401,8 @@ class Runtime:
             at, instance = waiting.popleft()
             instance.gate.release(at)
             count += 1
+        if self._dirty:
+            self.loop.call_soon(self._commit_all)
         self.metrics.commits.inc(count)
         journal = self.store.journal
         if journal.sync_seconds:
@@ -409,6 +415,8 @@ class Runtime:
         if self._recovering:
             raise error
         self.store.on_failed(entries)
+        if self._dirty:
+            self.loop.call_soon(self._commit_all)
         lost = {(entry.object_key, entry.incarnation) for entry in entries}
         for key, incarnation in lost:
             slot = self._slots.get(ObjectId.from_key(key))

@@ -70,14 +70,15 @@ class StreamHost(DurableObject):
     def find(self, path: str) -> HostedStream | None:
         """The stream at that path, if it lives here and has not expired."""
         hosted = self._hosted.get(path)
-        if hosted is None or hosted.stream.stored.gone:
+        if hosted is None or hosted.stored.gone:
             hosted = self._load(path)
             if hosted is None:
                 return None
-        ends_ms = hosted.ends_ms
-        if ends_ms is not None and ends_ms <= self.now_ms():
-            self.remove(path)
-            return None
+        if hosted.mortal:
+            ends_ms = hosted.ends_ms
+            if ends_ms is not None and ends_ms <= self.now_ms():
+                self.remove(path)
+                return None
         return hosted
 
     def get(self, path: str) -> HostedStream:

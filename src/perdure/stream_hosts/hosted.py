@@ -65,7 +65,9 @@ class HostedStream:
         "allowance",
         "allowance_ms",
         "json",
+        "mortal",
         "options",
+        "stored",
         "stream",
         "trimmed_ms",
         "type",
@@ -74,8 +76,11 @@ class HostedStream:
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
-        stored = stream.stored.options
-        self.options = StreamOptions() if stored is None else _OPTIONS.decode(stored)
+        self.stored = stream.stored
+        options = self.stored.options
+        self.options = StreamOptions() if options is None else _OPTIONS.decode(options)
+        self.mortal = self.options.ttl_s is not None or self.options.expires_at_ms is not None
+        """Whether it expires some time."""
         self.json = is_json(stream.content_type)
         self.type = media_type(stream.content_type)
         # As if it had been used at the last moment that was not worth a write.

@@ -53,6 +53,8 @@ CURSOR_EPOCH_MS = 1_728_432_000_000
 CURSOR_INTERVAL_MS = 20_000
 CURSOR_JITTER_MS_MAX = 3_600_000
 
+_PRODUCER_HEADERS = frozenset((b"producer-id", b"producer-epoch", b"producer-seq"))
+
 _OTHER_START = re.compile(rb"0+_0+")
 """How the reference server writes the start of a stream; its suite forks there."""
 
@@ -167,7 +169,7 @@ def parse_append(headers: Headers) -> AppendRequest:
         RemoteProtocolError: a value that the protocol forbids.
     """
     producer = None
-    if b"producer-id" in headers or b"producer-epoch" in headers or b"producer-seq" in headers:
+    if not _PRODUCER_HEADERS.isdisjoint(headers):
         producer = _parse_producer(headers)
     stream_seq = headers.get(b"stream-seq")
     if stream_seq is not None and not 0 < len(stream_seq) <= STREAM_SEQ_BYTES_MAX:

@@ -52,45 +52,28 @@ _SIGNAL = _Signal()
 class FastExchange:
     """An exchange on one of uvicorn's connections, in the place of its request-response cycle."""
 
-    __slots__ = (
-        "_protocol",
-        "_started",
-        "body",
-        "chunks",
-        "disconnected",
-        "headers",
-        "keep_alive",
-        "method",
-        "more_body",
-        "on_drained",
-        "on_gone",
-        "path",
-        "query",
-        "response_complete",
-        "size",
-    )
-
     message_event = _SIGNAL
+
+    # What most exchanges never change stays with the class: one is made for each request.
+    body = b""
+    size = 0
+    on_drained: Callable[[], None] | None = None
+    on_gone: Callable[[], None] | None = None
+    disconnected = False
+    keep_alive = True
+    more_body = True
+    response_complete = False
+    _started = False
 
     def __init__(
         self, protocol: StreamHttpProtocol, method: str, path: str, query: bytes, headers: dict[bytes, bytes]
     ) -> None:
         self._protocol = protocol
-        self._started = False
         self.method = method
         self.path = path
         self.query = query
         self.headers = headers
-        self.body = b""
         self.chunks: list[bytes] = []
-        self.size = 0
-        self.on_drained: Callable[[], None] | None = None
-        self.on_gone: Callable[[], None] | None = None
-        # What uvicorn looks at in its cycles:
-        self.disconnected = False
-        self.keep_alive = True
-        self.more_body = True
-        self.response_complete = False
 
     @property
     def root(self) -> str:
@@ -164,8 +147,11 @@ class StreamHttpProtocol(HttpToolsProtocol):
         self._idle_timer: asyncio.TimerHandle | None = None
         self._answered_at = 0.0
         self.scheme_bytes = b"http"
-        # uvicorn's own ways of logging, mounting and limiting are for requests that it answers.
-        self._may_take = not (self.access_log or self.root_path or self.limit_concurrency is not None)
+        # uvicorn's own ways of logging, mounting and limiting are for requests that it answers, and an
+        # application's hooks are asked with its scope.
+        self._may_take = self.surface.open and not (
+            self.access_log or self.root_path or self.limit_concurrency is not None
+        )
 
     # --- the connection
 
@@ -230,16 +216,16 @@ class StreamHttpProtocol(HttpToolsProtocol):
         if method is None or not self._may_take:
             return False
         headers = dict(self.headers)
+        surface = self.surface
         if (
             not _SPECIAL_HEADERS.isdisjoint(headers)
             or not parser.should_keep_alive()
-            or parser.get_http_version() != "1.1"
-            or not self.surface.ready
-            or not self.surface.open
+            or (b"connection" in headers and parser.get_http_version() != "1.1")
+            or not surface.runtime.ready
         ):
             return False
         raw, _, query = url.partition(b"?")
-        name = self.surface.plain_paths.get(raw)
+        name = surface.plain_paths.get(raw)
         if name is None:
             name = self._plain_path(raw)
             if name is None:
@@ -288,7 +274,7 @@ class StreamHttpProtocol(HttpToolsProtocol):
 
     def head_of(self, status: int, headers: list[tuple[bytes, bytes]]) -> list[bytes]:
         """The status line and headers, without the end."""
-        parts = [STATUS_LINE[status], self.surface.encode_defaults(self.server_state.default_headers)]
+        parts: list[bytes] = [STATUS_LINE[status], self.surface.encode_defaults(self.server_state.default_headers)]
         for name, value in headers:
             parts += (name, b": ", value, b"\r\n")
         return parts

@@ -35,7 +35,7 @@ from ...stream_hosts.hosted import HostedStream
 from ...stream_hosts.subscriptions import SubscriptionFeed
 from ...streams.producers import Verdict
 from ...streams.stream import Batch, Stream
-from ...values import format_offset
+from ...values import encode_offset, format_offset
 from ...wire.durable_streams import (
     AppendRequest,
     CreateRequest,
@@ -256,9 +256,11 @@ class StreamService:
                     self._quotas.trim(hosted, host.now_ms())
         except StreamClosed as error:
             return error_reply(error, CLOSED, (b"stream-next-offset", stream.tail_offset.encode()))
-        host.renew(hosted)
-        headers: list[Header] = [(b"stream-next-offset", stream.tail_offset.encode())]
-        if stream.closed:
+        stored = hosted.stored
+        if hosted.mortal:
+            host.renew(hosted)
+        headers: list[Header] = [(b"stream-next-offset", encode_offset(stored.position))]
+        if stored.closed:
             headers.append(CLOSED)
         producer = request.producer
         if producer is None:

@@ -67,7 +67,7 @@ class StreamSurface:
         self.turn_urls = turn_urls
         self._control = Control(self.service.feed, access)
         self.policy = OriginPolicy(origins)
-        self._runtime = runtime
+        self.runtime = runtime
         self._access = access
         self._room_class = room_class
         self.limits = limits
@@ -80,11 +80,6 @@ class StreamSurface:
     def open(self) -> bool:
         """Whether anyone may do anything."""
         return self._access.open
-
-    @property
-    def ready(self) -> bool:
-        """Whether requests can be answered: the server has recovered and is not going."""
-        return self._runtime.ready
 
     def encode_defaults(self, defaults: list[tuple[bytes, bytes]]) -> bytes:
         """The server's headers and those that every answer has, as bytes. The server's change once a second."""
@@ -166,7 +161,7 @@ class StreamSurface:
             self._access.check_origin(request)
         else:
             await self._access.check(request, path, "append")
-        writer = live_writers(self._runtime).get(path)
+        writer = live_writers(self.runtime).get(path)
         if writer is not None:
             writer.stop()
         body = b'{"success":true,"stopped":true}' if writer is not None else b'{"success":true,"stopped":false}'
@@ -194,15 +189,15 @@ class StreamSurface:
             )
         if exchange.method not in ("GET", "HEAD"):
             raise MethodNotAllowed("a room's streams are written by the room; they can only be read")
-        object_id = self._runtime.object_id(self._room_class, segments[1])
-        if not self._runtime.exists(object_id):
+        object_id = self.runtime.object_id(self._room_class, segments[1])
+        if not self.runtime.exists(object_id):
             raise StreamNotFound(f"there is no room {segments[1]!r}")
         self._read_at(exchange, object_id, name)
 
     def _read_at(self, exchange: Exchange, object_id: ObjectId, name: str) -> None:
         read = parse_read(exchange.query) if exchange.method == "GET" else None
         work = partial(self._read_in_room, exchange, read, name, object_id)
-        instance = self._runtime.enter(object_id)
+        instance = self.runtime.enter(object_id)
         if instance is not None:
             work(instance)
             return
@@ -210,7 +205,7 @@ class StreamSurface:
         async def event(woken: Instance) -> None:
             work(woken)
 
-        self._runtime.deliver(object_id, event, "stream", lambda error: exchange.reply(_failed(error)))
+        self.runtime.deliver(object_id, event, "stream", lambda error: exchange.reply(_failed(error)))
 
     def session_reader(self, object_id: ObjectId) -> ASGIApp:
         """An ASGI application that answers a GET or HEAD with the room's session stream."""
