@@ -21,7 +21,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 import msgspec
 
@@ -61,15 +61,16 @@ _OTHER_START = re.compile(rb"0+_0+")
 _NUMBER = re.compile("0|[1-9][0-9]{0,15}", re.ASCII)
 _DIGITS = re.compile("[0-9]{1,20}", re.ASCII)
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+", re.ASCII)
+_PLAIN_TAG = re.compile(r"[\w./-]+", re.ASCII)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 class Reply(NamedTuple):
-    """An answer: status, headers (lower-case names), body."""
+    """An answer: status, headers (lower-case names), body. A large body may come in pieces: joining costs a copy."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
-    body: bytes = b""
+    body: bytes | list[bytes] = b""
 
 
 class Producer(NamedTuple):
@@ -366,7 +367,9 @@ def join_json(entries: Sequence[bytes]) -> bytes:
 
 
 def etag(stream_tag: str, start: str, end: str, closed: bool) -> str:
-    """Names exactly the bytes of a catch-up read (section 8.1)."""
+    """Names exactly the bytes of a catch-up read (section 8.1). ``stream_tag`` may be any text."""
+    if not _PLAIN_TAG.fullmatch(stream_tag):
+        stream_tag = quote(stream_tag)
     return f'"{stream_tag}:{start}:{end}{":c" if closed else ""}"'
 
 

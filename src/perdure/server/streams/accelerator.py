@@ -92,13 +92,17 @@ class FastExchange:
         status, headers, body = reply
         protocol = self._protocol
         parts = protocol.head_of(status, headers)
+        self.response_complete = True
         if status == 204 or status == 304:
             parts.append(b"\r\n")
+            protocol.send(b"".join(parts))
+        elif isinstance(body, list):
+            parts.append(b"content-length: %d\r\n\r\n" % sum(map(len, body)))
+            if not protocol.transport.is_closing():
+                protocol.transport.writelines([b"".join(parts), *body])
         else:
             parts += (b"content-length: %d\r\n\r\n" % len(body), body)
-        self.response_complete = True
-        if not protocol.transport.is_closing():
-            protocol.transport.write(b"".join(parts))
+            protocol.send(b"".join(parts))
         protocol.fast_complete(self)
 
     def start(self, reply: Reply) -> None:

@@ -173,6 +173,8 @@ class AsgiExchange:
             while self._reply is None:
                 await self._sleep()
             status, headers, body = self._reply
+            if isinstance(body, list):
+                body = b"".join(body)
             headers = [*headers, *self._common]
             if not self._started and status not in (204, 304):
                 headers.append((b"content-length", str(len(body)).encode()))

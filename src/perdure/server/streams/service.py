@@ -520,8 +520,8 @@ def _created(hosted: HostedStream, exchange: Exchange, *, new: bool) -> Reply:
     return Reply(201 if new else 200, headers)
 
 
-def _body(stream: Stream, batch: Batch) -> bytes:
-    return join_json(batch.entries) if is_json(stream.content_type) else b"".join(batch.entries)
+def _body(stream: Stream, batch: Batch) -> bytes | list[bytes]:
+    return join_json(batch.entries) if is_json(stream.content_type) else batch.entries
 
 
 def _now_ms() -> int:
