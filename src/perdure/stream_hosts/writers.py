@@ -17,12 +17,14 @@ from typing import Any
 
 import structlog
 
-from ..errors import ObjectReset, Overloaded, StorageError
+from ..errors import LimitExceeded, ObjectReset, Overloaded, StorageError, StreamConflict, StreamNotFound
 from ..objects.runtime import Runtime
 from ..streams.producers import Verdict
+from ..streams.stream import ENTRY_BYTES_MAX
 from ..wire.durable_streams import CreateRequest, Producer
 from .directory import StreamDirectory
 from .host import StreamHost
+from .hosted import HostedStream
 from .live_writers import live_writers
 
 log = structlog.get_logger("perdure.streams")
@@ -56,10 +58,11 @@ class StreamWriter:
         self._encode = encode
         self._failure = failure
         self._stopped = stopped
+        self._lost = failure("the server stopped while this was written")
+        self._number: int | None = None
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._changed = asyncio.Event()
-        self._ended = False
         self._seq = 0
         self._reading: asyncio.Task[None] | None = None
         self._stop_asked = False
@@ -70,29 +73,46 @@ class StreamWriter:
         Raises:
             StreamConflict: there is such a stream already.
         """
-        lost = self._failure("the server stopped while this was written")
-        live_writers(self._runtime)[self.path] = self
+        writers = live_writers(self._runtime)
+        if self.path in writers:
+            raise StreamConflict(f"stream {self.path!r} is being written already")
+        writers[self.path] = self
+
+        def begin(host: StreamHost) -> None:
+            host.begin_writing(self.path, request, self._lost)
+            self._number = host.get(self.path).stream.stored.number
+
         try:
-            await self._directory.run(self.path, lambda host: host.begin_writing(self.path, request, lost))
+            await self._directory.run(self.path, begin)
         except BaseException:
-            live_writers(self._runtime).pop(self.path, None)
+            del writers[self.path]
+            self._give_up()
             raise
 
     def stop(self) -> None:
-        """End the stream early: what the source gave so far stays."""
-        self._stop_asked = True
-        if self._reading is not None:
+        """End the stream early: what the source gave so far stays. Nothing, where the source has ended."""
+        if self._reading is None:
+            self._stop_asked = True
+        elif not self._reading.done():
+            self._stop_asked = True
             self._reading.cancel()
 
     async def run(self) -> str:
         """Write all that the source gives; return the offset of the stream's end.
 
         The stream is closed however this ends. An error of the source is raised after its last entry is
-        stored. Cancelled from outside it leaves the stream to whoever starts next.
+        stored. Cancelled because the process ends, it leaves the stream to whoever starts next.
+
+        Raises:
+            PerdureError: the stream could not be written to its end; someone else closed or deleted it.
+            Exception: what the source raised.
         """
-        self._reading = asyncio.ensure_future(self._read())
+        reading = self._reading = asyncio.ensure_future(self._read())
+        reading.add_done_callback(lambda _reading: self._changed.set())
+        if self._stop_asked:
+            reading.cancel()
         try:
-            while not (self._ended and not self._waiting):
+            while self._waiting or not reading.done():
                 if not self._waiting:
                     self._changed.clear()
                     await self._changed.wait()
@@ -100,31 +120,38 @@ class StreamWriter:
                 entries, self._waiting, self._waiting_bytes = self._waiting, [], 0
                 self._changed.set()
                 await self._append(entries, close=False)
-            last, error = self._last_entry()
+            last, error = self._last_entry(reading)
             offset = await self._append([] if last is None else [last], close=True)
+        except BaseException as failure:
+            if not self._runtime.draining:
+                log.warning("a stream could not be written to its end", path=self.path, error=_told(failure))
+                self._give_up()
+            raise
         finally:
-            self._reading.cancel()
-            live_writers(self._runtime).pop(self.path, None)
+            reading.cancel()
+            del live_writers(self._runtime)[self.path]
         if error is not None:
             raise error
         return offset
 
+    # --- the source's side
+
     async def _read(self) -> None:
-        try:
-            iterator = self._source.__aiter__()
-            close = getattr(iterator, "aclose", None)
-            if close is None:
+        iterator = self._source.__aiter__()
+        close = getattr(iterator, "aclose", None)
+        if close is None:
+            await self._take_all(iterator)
+        else:
+            async with aclosing(iterator):  # type: ignore[type-var]
                 await self._take_all(iterator)
-            else:
-                async with aclosing(iterator):  # type: ignore[type-var]
-                    await self._take_all(iterator)
-        finally:
-            self._ended = True
-            self._changed.set()
 
     async def _take_all(self, iterator: AsyncIterable[Any]) -> None:
         async for item in iterator:
             entry = self._encode(item)
+            if not entry:
+                continue  # models do say nothing at times
+            if len(entry) > ENTRY_BYTES_MAX:
+                raise LimitExceeded("entry_bytes_max", len(entry), ENTRY_BYTES_MAX)
             self._waiting.append(entry)
             self._waiting_bytes += len(entry)
             self._changed.set()
@@ -132,15 +159,20 @@ class StreamWriter:
                 self._changed.clear()
                 await self._changed.wait()
 
-    def _last_entry(self) -> tuple[bytes | None, BaseException | None]:
-        assert self._reading is not None
-        if self._reading.cancelled():
+    def _last_entry(self, reading: asyncio.Task[None]) -> tuple[bytes | None, BaseException | None]:
+        error = asyncio.CancelledError() if reading.cancelled() else reading.exception()
+        if self._stop_asked:
+            if error is not None and not isinstance(error, asyncio.CancelledError):
+                log.warning("the source of a stopped stream failed", path=self.path, error=_told(error))
             return self._stopped, None
-        error = self._reading.exception() if self._reading.done() else None
         if error is None:
             return None, None
-        log.warning("the source of a stream failed", path=self.path, error=f"{type(error).__name__}: {error}")
-        return self._failure(f"{type(error).__name__}: {error}"), error
+        if isinstance(error, asyncio.CancelledError):
+            error = RuntimeError("the source was cancelled")
+        log.warning("the source of a stream failed", path=self.path, error=_told(error))
+        return self._failure(_told(error)), error
+
+    # --- the stream's side
 
     async def _append(self, entries: list[bytes], *, close: bool) -> str:
         producer = Producer(PRODUCER_ID, 0, self._seq)
@@ -148,10 +180,15 @@ class StreamWriter:
 
         def append(host: StreamHost) -> str:
             hosted = host.get(self.path)
+            if not self._is_ours(hosted):
+                raise StreamNotFound(f"stream {self.path!r} was deleted; there is another one now")
             outcome = hosted.append(entries, producer, None, close=close)
-            assert outcome.verdict in (Verdict.ACCEPTED, Verdict.DUPLICATE), outcome
+            if outcome.verdict not in (Verdict.ACCEPTED, Verdict.DUPLICATE):
+                raise StreamConflict(f"someone else writes stream {self.path!r} as {PRODUCER_ID!r}")
             if close:
                 host.end_writing(self.path)
+            else:
+                host.renew(hosted)
             return hosted.stream.tail_offset
 
         for _ in range(RETRIES_MAX):
@@ -163,3 +200,23 @@ class StreamWriter:
                 log.info("an append is tried again", path=self.path, error=str(error))
                 await asyncio.sleep(RETRY_MS / 1000)
         raise ObjectReset(f"stream {self.path!r} could not be written")
+
+    def _is_ours(self, hosted: HostedStream) -> bool:
+        return hosted.stream.stored.number == self._number
+
+    def _give_up(self) -> None:
+        """Nobody may wait for more of the stream. Where this fails, too, the host does it when it starts again."""
+
+        def end(host: StreamHost) -> None:
+            if self._number is None:
+                return  # it was never made
+            hosted = host.find(self.path)
+            if hosted is not None and self._is_ours(hosted) and not hosted.stream.closed:
+                hosted.append([] if self._lost is None else [self._lost], None, None, close=True)
+            host.end_writing(self.path)
+
+        self._directory.visit(self.path, end, lambda _error: None)
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
