@@ -11,29 +11,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.requirements import need
+from tests.running import HURRIED, serving
+
+from perdure import App
+from perdure.server.streams.limits import StreamLimits
 
 HERE = Path(__file__).parent
 
 LONG_POLL_MS = 400
-"""How long the reference server holds a poll, and is silent in a stream of events."""
+"""How long the servers hold a poll."""
 
-
-def _reference_package() -> Path | None:
-    """Where the npm package is installed, if it is."""
-    for folder in (HERE.parent / "npm", HERE):
-        package = folder / "node_modules" / "@durable-streams" / "server"
-        if package.is_dir():
-            return package
-    return None
+ROTATE_MS = 700
+"""How long perdure's server lets a connection for events last."""
 
 
 @contextmanager
 def reference_server() -> Iterator[str]:
     """The reference server as a process; gives the address that its streams are below."""
     need("node", shutil.which("node") is not None, "apt-get install nodejs")
-    package = _reference_package()
-    need("the npm package `@durable-streams/server`", package is not None, "npm install --prefix tests/npm")
-    assert package is not None
+    package = HERE.parent / "npm" / "node_modules" / "@durable-streams" / "server"
+    need("the npm package `@durable-streams/server`", package.is_dir(), "npm install --prefix tests/npm")
     process = subprocess.Popen(
         ["node", HERE / "reference_server.mjs", package / "dist" / "index.js", str(LONG_POLL_MS)],
         stdin=subprocess.PIPE,
@@ -47,21 +44,36 @@ def reference_server() -> Iterator[str]:
         process.communicate(timeout=10)
 
 
+@asynccontextmanager
+async def own_server(folder: Path) -> AsyncIterator[str]:
+    """perdure's server in this loop, ending live connections early; gives the address that its streams are below."""
+    limits = StreamLimits(long_poll_ms=LONG_POLL_MS, rotate_ms=ROTATE_MS, read_bytes_max=16_384)
+    async with serving(App([], data=folder, limits=HURRIED, stream_limits=limits)) as address:
+        yield f"http://{address}/v1/stream"
+
+
+METHODS = (b"GET ", b"HEAD ", b"PUT ", b"POST ", b"DELETE ")
+
+
 @dataclass
 class Cut:
-    """Where one connection ends: after so many bytes to the server, or from it."""
+    """Where one connection ends: after so many bytes to the server, or from it, or after a time."""
 
     to_server: int | None = None
     from_server: int | None = None
+    after_ms: int | None = None
 
 
 class FaultyLine:
-    """Passes bytes on to a server; each connection is cut where ``next_cut`` says."""
+    """Passes bytes on to a server; each connection is cut where ``next_cut`` says.
+
+    ``asked`` are the lines of the requests that it has heard.
+    """
 
     def __init__(self, target: str, next_cut: Callable[[], Cut]) -> None:
-        self.address = ""
         self.accepted = 0
         self.cuts = 0
+        self.asked: list[str] = []
         self._target = target
         self._next_cut = next_cut
 
@@ -74,14 +86,23 @@ class FaultyLine:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._pass_on(reader, away, cut.to_server))
                 both.create_task(self._pass_on(there, writer, cut.from_server))
+                if cut.after_ms is not None:
+                    both.create_task(self._cut_after(cut.after_ms))
         except* OSError:
             pass
         finally:
             for end in (writer, away):
                 end.transport.abort()
 
+    async def _cut_after(self, ms: int) -> None:
+        await asyncio.sleep(ms / 1000)
+        self.cuts += 1
+        raise ConnectionAbortedError
+
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int | None) -> None:
         while data := await reader.read(65_536):
+            if data.startswith(METHODS):
+                self.asked.append(data.partition(b"\r\n")[0].decode())
             if left is not None and len(data) >= left:
                 writer.write(data[:left])
                 with suppress(OSError):

@@ -526,9 +526,16 @@ def test_polls_that_are_answered_with_nothing_at_once_are_not_repeated_at_once()
 
 def test_who_fell_behind_catches_up_before_polling() -> None:
     """Answers without a wait may come from a cache."""
-    world = World()
-    way = walk(world, reader(world, live="long-poll"), tail(b"[1]", "o1"), whole(b"[2]", "o2"), tail(b"[3]", "o3"))
-    assert way.asked == ["?offset=-1", "?offset=o1&live=long-poll", "?offset=o2", "?offset=o3&live=long-poll"]
+    for live, content_type in (("long-poll", JSON), ("auto", "text/plain")):
+        world = World()
+        way = walk(
+            world,
+            reader(world, live=live),
+            tail(b"[1]", "o1", content_type=content_type),
+            whole(b"[2]", "o2", content_type=content_type),
+            tail(b"[3]", "o3", content_type=content_type),
+        )
+        assert way.asked == ["?offset=-1", "?offset=o1&live=long-poll", "?offset=o2", "?offset=o3&live=long-poll"]
 
 
 def test_now_is_made_an_offset_first() -> None:

@@ -113,9 +113,8 @@ class AsyncTransport:
         if self._http is None:
             async with self._making:
                 if self._http is None:
-                    # Reading the system's certificates takes milliseconds of files.
-                    certificates = await asyncio.to_thread(httpx2.create_ssl_context)
-                    self._http = httpx2.AsyncClient(verify=certificates, limits=KEPT_CONNECTIONS)
+                    # The system's certificates are read: milliseconds of files.
+                    self._http = await asyncio.to_thread(httpx2.AsyncClient, limits=KEPT_CONNECTIONS)
         return self._http
 
 

@@ -138,7 +138,8 @@ class AsyncStream:
         and may be there twice. `producer` appends exactly once.
 
         Args:
-            seq: a `Stream-Seq`, which must be greater than all before, as text.
+            seq: a `Stream-Seq`, which must be greater than all before, as text. A repetition is refused
+                then, so that a `StreamConflict` after a lost answer may mean that the item is there.
 
         Raises:
             StreamClosed: the stream has ended.

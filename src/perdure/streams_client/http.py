@@ -71,6 +71,9 @@ def built(
     """
     own = headers() if callable(headers) else headers or {}
     both = {**{name.lower(): value for name, value in own.items()}, **request.headers}
+    broken = [name for name, value in both.items() if any(character in value for character in "\r\n\0")]
+    if broken:
+        raise LocalProtocolError(f"this request cannot be sent: a line break in {', '.join(broken)}")
     try:
         return client.build_request(request.method, request.url, headers=both, content=request.body, timeout=timeout)
     except (httpx2.InvalidURL, ValueError, TypeError) as error:

@@ -184,11 +184,14 @@ class Reading:
     def _mode(self) -> Literal["catch-up", "sse", "long-poll"]:
         if not self._caught_up or self._live is False:
             return "catch-up"
+        mode: Literal["sse", "long-poll"]
         if self._live == "auto":
-            return "sse" if is_exact_in_events(self.content_type) else "long-poll"
-        if self._live == "long-poll" and not self.up_to_date:
+            mode = "sse" if is_exact_in_events(self.content_type) else "long-poll"
+        else:
+            mode = self._live
+        if mode == "long-poll" and not self.up_to_date:
             return "catch-up"  # such answers may come from a cache
-        return self._live
+        return mode
 
     def _request(self, mode: str) -> Request:
         query = {"offset": self.offset}
