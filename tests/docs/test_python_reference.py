@@ -50,6 +50,7 @@ ENGINES_OWN: dict[type, set[str]] = {
         "durable_closed",
         "readers",
         "tail_batch",
+        "measure_durable",
         "extend",
         "set_options",
         "follow_with",

@@ -56,7 +56,7 @@ def _libraries_may_warn() -> Iterator[None]:
         yield
 
 
-def _run(page: Path, address: str) -> dict[str, Any]:
+def run_page(page: Path, address: str) -> dict[str, Any]:
     """The page's samples as one module; lines in tracebacks are those of the page."""
     namespace: dict[str, Any] = {"__name__": page.stem.replace("-", "_")}
     for sample in samples(page):
@@ -72,7 +72,7 @@ async def test_samples_run(page: Path) -> None:
     code = "".join(sample.text for sample in samples(page) if sample.language == "python")
     async with _server(code) as address:
         with _libraries_may_warn():
-            namespace = await asyncio.to_thread(_run, page, address)
+            namespace = await asyncio.to_thread(run_page, page, address)
     for name, app in namespace.items():
         if isinstance(app, App) and not app.runtime.draining:  # a sample may have run it
             app.runtime.folder = Path(f"data of {name}")
@@ -91,7 +91,7 @@ def test_few_samples_are_not_run() -> None:
 def _commands() -> Iterator[tuple[str, list[str]]]:
     for page in PAGES:
         for sample in samples(page):
-            for line in sample.text.splitlines() if sample.language == "sh" else ():
+            for line in sample.text.replace("\\\n", " ").splitlines() if sample.language == "sh" else ():
                 words = shlex.split(line, comments=True)
                 if words and words[0].endswith("perdure"):
                     yield f"{title(page)}:{sample.line}", words[1:]
@@ -103,9 +103,12 @@ def test_commands_are_there() -> None:
     count = 0
     for where, words in _commands():
         words = words[: words.index(">")] if ">" in words else words
-        command = getattr(group, "commands", {}).get(words[0])
-        assert command is not None, f"{where}: there is no command {words[0]!r}"
-        command.make_context(words[0], words[1:])
+        name, command = "perdure", group
+        while there_are := getattr(command, "commands", None):  # a group of commands
+            name, *words = words
+            assert name in there_are, f"{where}: there is no command {name!r}"
+            command = there_are[name]
+        command.make_context(name, words)
         count += 1
     assert count >= 5
 
