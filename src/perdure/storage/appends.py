@@ -315,6 +315,43 @@ class StreamTable:
                 break
         return entries
 
+    def measure(self, stream: StoredStream, position: int, end: int, bytes_max: int) -> tuple[int, int]:
+        """Where entries from ``position`` on reach ``bytes_max`` bytes, or ``end``, and their bytes; reads none of them.
+
+        At least one entry, if there is one.
+        """
+        size = 0
+        while position < end and size < bytes_max:
+            owner, owner_end = stream.owner_of(position)
+            at = position
+            for length in self._lengths(owner, position, min(owner_end, end)):
+                size += length
+                position += 1
+                if size >= bytes_max:
+                    return position, size
+            if position == at:
+                break
+        return position, size
+
+    def _lengths(self, stream: StoredStream, position: int, end: int) -> Iterable[int]:
+        """The lengths of a stream's own entries from ``position`` to ``end``."""
+        if position < min(end, stream.materialised):
+            cursor = self._database.connection.execute(
+                "SELECT first, sizes FROM _perdure_segments WHERE stream = ?1 AND first >= coalesce("
+                "(SELECT max(first) FROM _perdure_segments WHERE stream = ?1 AND first <= ?2), 0)"
+                " AND first < ?3 ORDER BY first",
+                (stream.number, position, end),
+            )
+            try:
+                for first, sizes in cursor:
+                    lengths = struct.unpack(f"<{len(sizes) // 4}I", sizes)[position - first : end - first]
+                    yield from lengths
+                    position += len(lengths)
+            finally:
+                cursor.close()
+        start = position - stream.materialised
+        yield from map(len, stream.tail[start : start + end - position])
+
     def _segments(self, number: int, position: int) -> Iterable[tuple[int, bytes, bytes]]:
         cursor = self._database.connection.execute(
             "SELECT first, sizes, data FROM _perdure_segments WHERE stream = ?1 AND first >= coalesce("

@@ -121,6 +121,14 @@ class Database:
         except apsw.Error as error:
             raise translate(error, str(self.path)) from error
 
+    def map_file(self, bytes_max: int) -> None:
+        """Read up to so many bytes of the file through memory: a system call for each page costs more than the page.
+
+        What is mapped is the page cache's and can be taken back at any time. A disk that cannot read ends
+        the process (SIGBUS) where it would have been an error of this object.
+        """
+        self.connection.pragma("mmap_size", bytes_max)
+
     # --- capture
 
     def _on_commit(self, _connection: apsw.Connection, _name: str, frames: int) -> int:

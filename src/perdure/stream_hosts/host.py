@@ -32,6 +32,9 @@ from .live_writers import live_writers
 HOSTED_MAX = 4_096
 """Streams of one host that stay in memory with their protocol state."""
 
+MAPPED_BYTES_MAX = 1024**3
+"""Bytes of a host's file that are read through memory (see `Database.map_file`)."""
+
 EXPIRED_AT_ONCE_MAX = 200
 """Streams that one alarm removes before it lets others work."""
 
@@ -209,6 +212,7 @@ class StreamHost(DurableObject):
 
     async def on_start(self) -> None:
         """End the streams whose writers died with the last process."""
+        self.storage.database.map_file(MAPPED_BYTES_MAX)
         for row in self.storage.sql("SELECT path, failure FROM written"):
             path, failure = row["path"], row["failure"]
             if path in live_writers(self.context.runtime):

@@ -38,6 +38,16 @@ class Batch(NamedTuple):
     closed: bool
 
 
+class Span(NamedTuple):
+    """Some durable entries of a stream, not read yet: from ``position`` to ``end``, ``bytes`` in all."""
+
+    position: int
+    end: int
+    bytes: int
+    up_to_date: bool
+    closed: bool
+
+
 class Follower(Protocol):
     """Someone who is told by a stream when more of it is durable. Counts among its readers."""
 
@@ -182,6 +192,13 @@ class Stream:
             raise self._error
         position = self._check(offset, self.position)
         return self._read(position, self.durable_position, self.durable_closed, bytes_max)
+
+    def measure_durable(self, offset: str, bytes_max: int) -> Span:
+        """What `read_durable` would return, without reading it. Raises OffsetError, OffsetTrimmed."""
+        position = self._check(offset, self.position)
+        durable = self.durable_position
+        end, size = self._storage.stream_table.measure(self._stored, position, durable, bytes_max)
+        return Span(position, end, size, end >= durable, self.durable_closed and end >= durable)
 
     def _check(self, offset: str, end: int) -> int:
         if offset == "-1":

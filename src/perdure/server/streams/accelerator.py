@@ -64,6 +64,7 @@ class FastExchange:
     more_body = True
     response_complete = False
     _started = False
+    _chunked = True
 
     def __init__(
         self, protocol: StreamHttpProtocol, method: str, path: str, query: bytes, headers: dict[bytes, bytes]
@@ -105,21 +106,23 @@ class FastExchange:
             protocol.send(b"".join(parts))
         protocol.fast_complete(self)
 
-    def start(self, reply: Reply) -> None:
+    def start(self, reply: Reply, size: int | None = None) -> None:
         self._started = True
+        self._chunked = size is None
         parts = self._protocol.head_of(reply.status, reply.headers)
-        parts.append(b"transfer-encoding: chunked\r\n\r\n")
+        parts.append(b"transfer-encoding: chunked\r\n\r\n" if size is None else b"content-length: %d\r\n\r\n" % size)
         self.headers = {}  # a reader may stay long: it keeps no more than it needs
         self._protocol.send(b"".join(parts))
 
     def write(self, frame: Frame) -> bool:
         protocol = self._protocol
-        protocol.send(frame.chunk)
+        protocol.send(frame.chunk if self._chunked else frame.data)
         return not protocol.slow
 
     def finish(self) -> None:
         if not self.response_complete:
-            self._protocol.send(LAST_CHUNK)
+            if self._chunked:
+                self._protocol.send(LAST_CHUNK)
             self._complete()
 
     def cut(self) -> None:

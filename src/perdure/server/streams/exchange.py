@@ -63,8 +63,11 @@ class Exchange(Protocol):
     def reply(self, reply: Reply) -> None:
         """Answer. Once; nothing happens when the client has left."""
 
-    def start(self, reply: Reply) -> None:
-        """Begin an answer whose body comes with `write`. ``reply.body`` is not sent."""
+    def start(self, reply: Reply, size: int | None = None) -> None:
+        """Begin an answer whose body comes with `write`: ``size`` bytes, or (None) nobody knows how many.
+
+        ``reply.body`` is not sent.
+        """
 
     def write(self, frame: Frame) -> bool:
         """Send a part of the body. False: taken, but the client is slow; wait for `on_drained`."""
@@ -140,7 +143,9 @@ class AsgiExchange:
             self._finished = True
             self._stir()
 
-    def start(self, reply: Reply) -> None:
+    def start(self, reply: Reply, size: int | None = None) -> None:
+        if size is not None:
+            reply.headers.append((b"content-length", str(size).encode()))
         self._reply = reply
         self._started = True
         self._stir()

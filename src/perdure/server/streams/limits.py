@@ -15,8 +15,9 @@ class StreamLimits:
     messages_per_append_max: int = 100_000
     """Most JSON messages in one append; 413."""
 
-    read_bytes_max: int = 1024 * 1024
-    """Bytes that one catch-up read returns, more or less (always at least one entry); clients ask for the rest."""
+    read_bytes_max: int = 16 * 1024 * 1024
+    """Bytes that one catch-up read returns, more or less (always at least one entry); clients ask for the rest.
+    They are sent block by block: memory does not grow with them."""
 
     long_poll_ms: int = 20_000
     """How long a long-poll waits before it answers 204."""

@@ -34,7 +34,7 @@ from ...stream_hosts.host import StreamHost
 from ...stream_hosts.hosted import HostedStream
 from ...stream_hosts.subscriptions import SubscriptionFeed
 from ...streams.producers import Verdict
-from ...streams.stream import Batch, Stream
+from ...streams.stream import READ_BYTES, Batch, Span, Stream
 from ...values import encode_offset, format_offset
 from ...wire.durable_streams import (
     AppendRequest,
@@ -53,6 +53,7 @@ from ...wire.durable_streams import (
     split_json,
 )
 from ...wire.stream_events import EVENT_STREAM_TYPE, EventEncoder
+from .catch_up import CatchUp
 from .exchange import Exchange
 from .limits import StreamLimits
 from .live import EventReader, Hub, LongPoll, Rotation
@@ -344,12 +345,29 @@ class StreamService:
         if request.offset == "now":
             body = b"[]" if is_json(stream.content_type) else b""
             return Reply(200, [*self._position_headers(place, stream.tail_batch), NO_STORE], body)
-        batch = stream.read_durable(request.offset or "-1", self.limits.read_bytes_max)
-        tag = etag(place.tag, request.offset or "-1", batch.next_offset, batch.closed)
+        offset = request.offset or "-1"
+        if self.limits.read_bytes_max > READ_BYTES:
+            span = stream.measure_durable(offset, self.limits.read_bytes_max)
+            if span.bytes > READ_BYTES:
+                return self._read_much(offset, span, exchange, place)
+        batch = stream.read_durable(offset, min(self.limits.read_bytes_max, READ_BYTES))
+        tag = etag(place.tag, offset, batch.next_offset, batch.closed)
         if matches_etag(exchange.headers.get(b"if-none-match"), tag):
             return Reply(304, [(b"etag", tag.encode()), CACHE])
         headers = [*self._position_headers(place, batch), CACHE, (b"etag", tag.encode())]
         return Reply(200, headers, _body(stream, batch))
+
+    def _read_much(self, offset: str, span: Span, exchange: Exchange, place: Place) -> Reply | None:
+        """A read that is sent block by block; its head tells all, before anything is read."""
+        stream = place.stream
+        batch = Batch([], format_offset(span.end), span.up_to_date, span.closed)
+        tag = etag(place.tag, offset, batch.next_offset, batch.closed)
+        if matches_etag(exchange.headers.get(b"if-none-match"), tag):
+            return Reply(304, [(b"etag", tag.encode()), CACHE])
+        reply = Reply(200, [*self._position_headers(place, batch), CACHE, (b"etag", tag.encode())])
+        reader = CatchUp(exchange, stream, span, json=is_json(stream.content_type))
+        _submit(place.instance.object, PendingRead(exchange, lambda: reader.begin(reply, span)))
+        return None
 
     def _position_headers(self, place: Place, batch: Batch) -> list[Header]:
         headers: list[Header] = [
