@@ -393,6 +393,12 @@ def test_an_etag_changes_with_all_that_a_read_depends_on() -> None:
     assert '"03.1:-1:0000000000000002:c"' in tags
 
 
+def test_an_etag_is_a_header_whatever_the_stream_is_called() -> None:
+    """Plain characters, without what ends it or parts it from the next; different names stay different."""
+    assert etag('Room/Zoë "1", 2.7', "-1", "0", False) == '"Room/Zo%C3%AB%20%221%22%2C%202.7:-1:0"'
+    assert etag("Room/Zo%C3%AB.7", "-1", "0", False) == '"Room/Zo%25C3%25AB.7:-1:0"'
+
+
 @pytest.mark.parametrize(
     ("given", "matches"),
     [
