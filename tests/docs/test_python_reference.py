@@ -141,20 +141,20 @@ NOT_SERVED = {
 """Errors of the server's own modules that no client of it ever gets, with why."""
 
 
-def _served(error: type[errors.PerdureError] = errors.PerdureError) -> Iterator[type[errors.PerdureError]]:
+def served_errors(error: type[errors.PerdureError] = errors.PerdureError) -> Iterator[type[errors.PerdureError]]:
     """Every error that a client of the server may get."""
     clients_own = ("perdure.client", "perdure.streams_client", "perdure.cli")
     if error.__module__.startswith("perdure.") and not error.__module__.startswith(clients_own):
         if error.__name__ not in NOT_SERVED:
             yield error
     for derived in error.__subclasses__():
-        yield from _served(derived)
+        yield from served_errors(derived)
 
 
 def test_codes_stand_at_their_status() -> None:
     """The table of statuses in http.md has each error's code. Those in capitals are the subscriptions' own."""
     listed = {int(status): codes for status, codes in rows(sections(HTTP)["Errors"])}
-    served = set(_served())
+    served = set(served_errors())
     assert {error.__name__ for error in served} >= {"PerdureError", "ProducerGap", "MethodNotAllowed", "NotFound"}
     for error in served:
         if not error.code.isupper():
