@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from starlette.types import ASGIApp
 from tests.docs.pages import PAGES, REPOSITORY, samples, title
 from tests.docs.test_samples import LISTENING, run_page
 from tests.requirements import need
@@ -91,6 +92,7 @@ COMPONENTS = {
     "useChat": Component("docs/how-to/use-chat.md", "Room", {"name": "anna"}, _plain),
     "durable transport": Component(DURABLE, "Room", {"name": "anna"}, _plain),
     "double answer": Component(DURABLE, "Room", {"name": "anna"}, _double, ("/api/durable-chat", "/api/chat")),
+    "own generator": Component("docs/how-to/durable-response.md", "Asking", {"name": "anna"}, "api"),
     "signed in": Component(DURABLE, "SignedInRoom", {"name": "anna", "token": "s3cret"}, "app"),
 }
 
@@ -101,7 +103,7 @@ async def test_components_work(component: Component, tmp_path: Path) -> None:
     page = REPOSITORY / component.page
     if isinstance(component.app, str):
         namespace = await asyncio.to_thread(run_page, page, "")
-        app: App = namespace[component.app]
+        app: ASGIApp = namespace[component.app]
     else:
         app = component.app()
     async with serving(app) as address:
