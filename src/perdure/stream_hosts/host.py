@@ -198,6 +198,7 @@ class StreamHost(DurableObject):
             stream.close()
         hosted = self._load(path)
         assert hosted is not None
+        hosted.used_ms = hosted.options.used_ms  # it was not loaded: this is exact
         self._expect_end(hosted)
         return hosted
 

@@ -28,6 +28,9 @@ RENEWAL_SHARE = 16
 
 RENEWAL_MS_MIN = 1_000
 
+NEVER_MS = 1 << 60
+"""An end that is later than this is this: it fits into 64 bits."""
+
 PRODUCERS_CACHED_MAX = 256
 """Producers of one stream whose state stays decoded."""
 
@@ -103,7 +106,7 @@ class HostedStream:
     def ends_ms(self) -> int | None:
         """When the stream expires, Unix ms; None: never."""
         if self.options.ttl_s is not None:
-            return self.used_ms + self.options.ttl_s * 1000
+            return min(self.used_ms + self.options.ttl_s * 1000, NEVER_MS)
         return self.options.expires_at_ms
 
     def renew(self, now_ms: int) -> bool:
@@ -122,6 +125,12 @@ class HostedStream:
         """Raises ContentTypeConflict when the content type is not the stream's (parameters do not matter)."""
         if content_type != self.stream.content_type and media_type(content_type) != self.type:
             raise ContentTypeConflict(f"the stream's content type is {self.stream.content_type}")
+
+    def would_take(self, producer: Producer | None) -> bool:
+        """Whether an append with these numbers is new."""
+        if producer is None:
+            return True
+        return judge(self.producer_state(producer.id), producer.epoch, producer.seq) is Verdict.ACCEPTED
 
     def append(
         self, entries: list[bytes], producer: Producer | None, stream_seq: bytes | None, *, close: bool

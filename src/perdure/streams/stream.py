@@ -49,7 +49,7 @@ class Span(NamedTuple):
 
 
 class Follower(Protocol):
-    """Someone who is told by a stream when more of it is durable. Counts among its readers."""
+    """Someone who is told by a stream when more of it is durable."""
 
     def on_entries(self, stream: Stream) -> None:
         """More is durable, or the stream has ended."""
@@ -257,13 +257,11 @@ class Stream:
             asyncio.get_running_loop().call_soon(follower.on_gone, self._error)
             return
         self._followers.append(follower)
-        self.readers += 1
 
     def unfollow(self, follower: Follower) -> None:
         """Tell it no more. Nothing happens when it was not told."""
         if follower in self._followers:
             self._followers.remove(follower)
-            self.readers -= 1
 
     def publish(self, position: int, closed: bool) -> None:
         """What was appended up to ``position`` is durable: readers may have it."""

@@ -14,8 +14,11 @@ from typing import Any, Literal, NamedTuple
 from unittest import mock
 
 import httpx2
-from tests.running import HURRIED, serving, until
+import uvicorn
+from tests.running import HURRIED, until
 from tests.server.clients import http
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from perdure import App, DurableObject
 from perdure.objects.slot import Slot
@@ -193,12 +196,36 @@ def _headers(given: Mapping[str, str]) -> dict[str, str]:
 @asynccontextmanager
 async def serving_streams(app: App, way: Way, **options: Any) -> AsyncIterator[StreamClient]:
     """The application under uvicorn as `perdure run` has it, or without the accelerator."""
-    protocol: Any = http_protocol(app.stream_surface) if way == "accelerated" else "httptools"
+    protocol: Any = http_protocol(app.stream_surface) if way == "accelerated" else HttpToolsProtocol
     assert way == "asgi" or issubclass(protocol, StreamHttpProtocol)
     with mock.patch.object(logging.getLogger("uvicorn.access"), "hasHandlers", return_value=False):
         # pytest's own handler for it would have uvicorn log each request, which is not the accelerator's to do.
-        async with serving(app, http=protocol, access_log=False, **options) as address, http(address) as web:
+        async with _listening(app, protocol, options) as address, http(address) as web:
             yield StreamClient(app, address, web)
+
+
+@asynccontextmanager
+async def _listening(app: App, protocol: Any, options: dict[str, Any]) -> AsyncIterator[str]:
+    """uvicorn's protocol on a free port, without its server, whose end takes two tenths of a second."""
+    config = uvicorn.Config(app, http=protocol, ws="none", lifespan="off", log_config=None, **options)
+    config.load()
+    state = ServerState()
+    state.default_headers = [(b"server", b"uvicorn")]
+    await app.start()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: protocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+    )
+    host, port = server.sockets[0].getsockname()
+    try:
+        yield f"{host}:{port}"
+    finally:
+        server.close()
+        await app.stop()
+        for connection in list(state.connections):
+            connection.transport.abort()
+        for task in list(state.tasks):
+            task.cancel()
+        await until(lambda: not state.connections and not state.tasks)
 
 
 class RawAnswer(NamedTuple):
@@ -222,19 +249,19 @@ class Raw:
 
     async def answer(self, *, head: bool = False) -> RawAnswer:
         """The next answer. ``head``: it is one to HEAD, without a body."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(10):
             lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:-2])}
             status = int(lines[0].split()[1])
-            body = b""
+            body = bytearray()
             if headers.get("transfer-encoding") == "chunked":
                 while size := int(await self.reader.readline(), 16):
                     body += await self.reader.readexactly(size)
                     await self.reader.readexactly(2)
                 await self.reader.readexactly(2)
             elif not head and status not in (204, 304):
-                body = await self.reader.readexactly(int(headers["content-length"]))
-            return RawAnswer(status, headers, body)
+                body += await self.reader.readexactly(int(headers["content-length"]))
+            return RawAnswer(status, headers, bytes(body))
 
     async def ended(self) -> bool:
         """Whether the server has closed the connection, with nothing more on it."""

@@ -99,7 +99,6 @@ async def test_who_is_refused_is_not_read(tmp_path: Path, way: Way) -> None:
         assert (await client.read("a", "nowhere", live="maybe")).status_code == 403
 
 
-@pytest.mark.xfail(reason="the surface does not catch what a hook raises, as the router does", strict=True)
 async def test_a_hook_that_fails_lets_nobody_in(tmp_path: Path, way: Way) -> None:
     """500 in the common shape, without a word of the reason."""
 
@@ -113,7 +112,6 @@ async def test_a_hook_that_fails_lets_nobody_in(tmp_path: Path, way: Way) -> Non
         assert answer.json()["error"]["code"] == "error"
 
 
-@pytest.mark.xfail(reason="a fork is asked about as the creation of its own path alone", strict=True)
 async def test_a_fork_needs_the_right_to_read_its_source(tmp_path: Path, way: Way) -> None:
     """Else who may create anything may read everything."""
     app = stream_app(tmp_path, authorize=lambda request, stream, action: not stream.startswith("secret/"))

@@ -137,9 +137,6 @@ async def test_forks_keep_what_retention_would_drop(tmp_path: Path, way: Way) ->
         assert (await _floor(client, "a"), await _floor(client, "fork")) == (0, 0)
 
 
-@pytest.mark.xfail(
-    reason="the tag of a read from the start names no offset, so it stays the same when the start moves", strict=True
-)
 async def test_an_etag_changes_when_the_start_is_dropped(tmp_path: Path, way: Way) -> None:
     """The bytes from ``-1`` on are others, though they end where they did."""
     async with serving_streams(stream_app(tmp_path), way) as client:

@@ -103,7 +103,6 @@ async def test_use_renews_a_life(tmp_path: Path, over: Way) -> None:
             assert (await client.read(path)).content == b"new"
 
 
-@pytest.mark.xfail(reason="a stream is made as if it had been loaded, with the slack of one", strict=True)
 @pytest.mark.parametrize("ttl_s", [TTL_S, 0])
 async def test_a_new_stream_lives_no_longer_than_it_should(tmp_path: Path, way: Way, ttl_s: int) -> None:
     """Nobody knows better when it was used."""

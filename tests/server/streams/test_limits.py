@@ -42,7 +42,7 @@ def test_the_defaults_are_these() -> None:
     assert dataclasses.asdict(StreamLimits()) == {
         "append_bytes_max": 8_388_608,
         "messages_per_append_max": 100_000,
-        "read_bytes_max": 1_048_576,
+        "read_bytes_max": 16_777_216,
         "long_poll_ms": 20_000,
         "rotate_ms": 55_000,
         "readers_per_stream_max": 10_000,
@@ -118,7 +118,6 @@ async def test_a_stream_has_a_most_of_polls(tmp_path: Path, way: Way) -> None:
             assert (await connections[0].answer()).body == b"2"
 
 
-@pytest.mark.xfail(reason="all event readers of a stream count as one, those that are behind as none", strict=True)
 async def test_a_stream_has_a_most_of_event_readers(tmp_path: Path, way: Way) -> None:
     """As of polls."""
     async with serving_streams(stream_app(tmp_path, limits=limited(readers_per_stream_max=2)), way) as client:
@@ -159,14 +158,12 @@ async def test_a_stream_has_a_largest_size(tmp_path: Path, way: Way) -> None:
         assert (await client.close("a")).status_code == 204
 
 
-@pytest.mark.xfail(reason="quotas are not looked at when a stream is made", strict=True)
 async def test_a_stream_is_not_born_too_large(tmp_path: Path, way: Way) -> None:
     """Its first content counts."""
     async with serving_streams(stream_app(tmp_path, limits=limited(stream_bytes_max=10)), way) as client:
         assert _refused(await client.ask("PUT", "a", b"12345678901")) == _too_large("stream_bytes_max", 11, 10)
 
 
-@pytest.mark.xfail(reason="quotas are looked at before the producer's numbers", strict=True)
 async def test_a_duplicate_needs_no_room(tmp_path: Path, way: Way) -> None:
     """What was stored is stored: its producer, which asks again, must not take it for lost."""
     async with serving_streams(stream_app(tmp_path, limits=limited(stream_bytes_max=10)), way) as client:
@@ -207,10 +204,7 @@ PRODUCER = {"producer-id": "p", "producer-epoch": "0", "producer-seq": "0"}
     ("method", "headers", "longer"),
     [
         ("PUT", {"content-type": "text/" + "p" * (CONTENT_TYPE_BYTES_MAX - 5)}, "p"),
-        pytest.param(
-            *("PUT", {"stream-ttl": str(NUMBER_MAX)}, "0"),
-            marks=pytest.mark.xfail(reason="the time of its end in ms does not fit 64 bits: 500", strict=True),
-        ),
+        ("PUT", {"stream-ttl": str(NUMBER_MAX)}, "0"),
         ("POST", {"stream-seq": "s" * STREAM_SEQ_BYTES_MAX}, "s"),
         ("POST", PRODUCER | {"producer-id": "p" * PRODUCER_ID_BYTES_MAX}, "p"),
     ],

@@ -88,7 +88,6 @@ async def test_pages_of_listed_sites_may_do_all(tmp_path: Path, way: Way) -> Non
         assert "access-control-allow-origin" not in stranger.headers
 
 
-@pytest.mark.xfail(reason="a preflight's answer has each header twice, which browsers refuse", strict=True)
 async def test_a_preflight_names_what_a_page_may_send(tmp_path: Path, way: Way) -> None:
     """All methods and all headers of the protocol."""
     async with serving_streams(stream_app(tmp_path, origins=["https://friend.example"]), way) as client:

@@ -84,7 +84,6 @@ async def test_these_are_no_paths(client: StreamClient, name: str, method: str) 
         assert (answer.status, b'"invalid_name"' in answer.body) == (400, method != "HEAD")
 
 
-@pytest.mark.xfail(reason="StreamSurface looks at the first segment of a path that has none", strict=True)
 async def test_the_root_is_no_stream(client: StreamClient) -> None:
     """400 with its reason."""
     for path in ("/v1/stream/", "/v1/stream//"):

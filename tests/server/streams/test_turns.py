@@ -173,9 +173,6 @@ def _raw_headers(response: httpx2.Response) -> list[tuple[bytes, bytes]]:
     return [(name.lower(), value) for name, value in response.headers.raw]
 
 
-@pytest.mark.xfail(
-    reason="an encoded slash makes one segment of the address, so it is not taken for a room's", strict=True
-)
 async def test_no_free_standing_stream_has_a_rooms_address(tmp_path: Path, way: Way) -> None:
     """However its slashes are written."""
     async with serving_streams(counted(tmp_path, Echo), way) as client:

@@ -174,9 +174,14 @@ class AsgiExchange:
 
     async def carry(self, receive: Receive, send: Send) -> None:
         """Send the answer as it comes; returns when all is sent, the client is gone, or it is cut."""
+        watch: asyncio.Future[None] | None = None
         try:
-            while self._reply is None:
+            while self._reply is None and not self._gone:
+                if watch is None and self.method == "GET":  # a poll may wait for long
+                    watch = asyncio.ensure_future(self._watch(receive))
                 await self._sleep()
+            if self._reply is None:
+                return
             status, headers, body = self._reply
             if isinstance(body, list):
                 body = b"".join(body)
@@ -187,12 +192,12 @@ class AsgiExchange:
             if not self._started:
                 await send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
                 return
-            watch = asyncio.ensure_future(self._watch(receive))
-            try:
-                await self._carry_body(send)
-            finally:
-                watch.cancel()
+            if watch is None:
+                watch = asyncio.ensure_future(self._watch(receive))
+            await self._carry_body(send)
         finally:
+            if watch is not None:
+                watch.cancel()
             self._leave()
 
     async def _carry_body(self, send: Send) -> None:

@@ -132,6 +132,7 @@ class EventReader:
 
     def begin(self) -> None:
         """Send what there is, and go on as it comes. The first control event comes at once."""
+        self._hub.stream.readers += 1
         self._rotation.add(self)
         self._send_block()
         self._catch_up()
@@ -187,9 +188,11 @@ class EventReader:
             self._exchange.finish()
 
     def _on_gone(self) -> None:
-        self.ended = True
-        self._hub.leave(self)
-        self._rotation.remove(self)
+        if not self.ended:
+            self.ended = True
+            self._hub.stream.readers -= 1
+            self._hub.leave(self)
+            self._rotation.remove(self)
 
 
 class LongPoll:
@@ -202,6 +205,7 @@ class LongPoll:
         self._stream = stream
         self._answer = answer
         self._answered = False
+        stream.readers += 1
         stream.follow_with(self)
         self._timer = asyncio.get_running_loop().call_later(timeout_ms / 1000, self._reply)
         exchange.on_gone = self._leave
@@ -221,6 +225,8 @@ class LongPoll:
         self._exchange.reply(error_reply(error) if error is not None else self._answer())
 
     def _leave(self) -> None:
-        self._answered = True
-        self._timer.cancel()
-        self._stream.unfollow(self)
+        if not self._answered:
+            self._answered = True
+            self._timer.cancel()
+            self._stream.readers -= 1
+            self._stream.unfollow(self)

@@ -49,13 +49,16 @@ class Quotas:
                 f"the stream has {stream.readers:,} live readers (readers_per_stream_max); try again later"
             )
 
+    def check_size(self, size: int) -> None:
+        """Raises LimitExceeded when a stream may not hold so many bytes."""
+        most = self._limits.stream_bytes_max
+        if most is not None and size > most:
+            raise LimitExceeded("stream_bytes_max", size, most)
+
     def check_append(self, hosted: HostedStream, size: int, now_ms: int) -> None:
         """Raises TooManyRequests, LimitExceeded."""
         limits = self._limits
-        if limits.stream_bytes_max is not None:
-            total = hosted.stream.stored.bytes + size
-            if total > limits.stream_bytes_max:
-                raise LimitExceeded("stream_bytes_max", total, limits.stream_bytes_max)
+        self.check_size(hosted.stream.stored.bytes + size)
         rate = limits.appends_per_s_max
         if rate is not None:
             elapsed_s = (now_ms - hosted.allowance_ms) / 1000

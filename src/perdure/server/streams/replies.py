@@ -53,10 +53,9 @@ class OriginPolicy:
             return (*self.common, *shared)
         return (*self.common, *shared, (b"access-control-allow-credentials", b"true"), (b"vary", b"origin"))
 
-    def preflight(self, origin: bytes | None) -> Reply:
-        """The answer to OPTIONS."""
+    def preflight(self) -> Reply:
+        """The answer to OPTIONS; `headers` come to it as to every other."""
         headers = [
-            *self.headers(origin),
             (b"access-control-allow-methods", METHODS),
             (b"access-control-allow-headers", ALLOW_HEADERS),
             (b"access-control-max-age", PREFLIGHT_AGE_S),

@@ -39,8 +39,10 @@ from .control import Control
 from .exchange import AsgiExchange, Exchange
 from .limits import StreamLimits
 from .listing import list_streams
+from .pending import PendingReply, fail, failed
+from .reads import Place, head_reply
 from .replies import NO_STORE, OriginPolicy, error_reply
-from .service import STREAM_ROOT, MethodNotAllowed, PendingReply, Place, StreamService, head_reply
+from .service import STREAM_ROOT, MethodNotAllowed, StreamService, stream_path
 from .turn_urls import POST_PARAMETER, TurnUrls
 
 log = structlog.get_logger("perdure.streams")
@@ -103,16 +105,18 @@ class StreamSurface:
             common,
         )
         if scope["method"] == "OPTIONS":
-            exchange.reply(self.policy.preflight(headers.get(b"origin")))
+            exchange.reply(self.policy.preflight())
         else:
             try:
                 await self._answer(exchange, scope, receive)
-            except PerdureError as error:
-                exchange.reply(error_reply(error))
+            except Exception as error:  # of the application's hooks, too
+                exchange.reply(failed(exchange, error))
         await exchange.carry(receive, send)
 
     async def _answer(self, exchange: AsgiExchange, scope: Scope, receive: Receive) -> None:
         segments = split_path(scope)[2:]
+        if not segments:
+            raise InvalidName("streams are below this address, each at its path")
         if segments[:2] == [CONTROL, STOP]:
             await self._stop_writer(exchange, Request(scope, receive), check_stream_path("/".join(segments[2:])))
             return
@@ -126,9 +130,15 @@ class StreamSurface:
         path = check_stream_path(exchange.path)
         room = self._room_of(segments)
         request = Request(scope, receive)
+        if path.split("/")[0] in (CONTROL, ROOMS) and segments[0] != ROOMS:
+            raise StreamNotFound("this address is not a free-standing stream's")  # a slash in it was encoded
         if not self._access.open:
             action = ACTION_OF.get(exchange.method, "read")
             await self._access.check(request, path, action, room=room)
+            source = exchange.headers.get(b"stream-forked-from")
+            if action == "create" and source is not None:
+                given = source.decode("utf-8", "replace")
+                await self._access.check(request, stream_path(given, exchange.root), "read")
         elif exchange.method not in ("GET", "HEAD"):
             self._access.check_origin(request)
         if segments[0] == ROOMS:
@@ -205,7 +215,7 @@ class StreamSurface:
         async def event(woken: Instance) -> None:
             work(woken)
 
-        self.runtime.deliver(object_id, event, "stream", lambda error: exchange.reply(_failed(error)))
+        self.runtime.deliver(object_id, event, "stream", partial(fail, exchange))
 
     def session_reader(self, object_id: ObjectId) -> ASGIApp:
         """An ASGI application that answers a GET or HEAD with the room's session stream."""
@@ -234,7 +244,7 @@ class StreamSurface:
                 instance.object.open_session()
             stream = instance.streams.get(name)
             place = Place(instance, stream, f"{object_id.key}.{stream.stored.number}")
-            reply = head_reply(place) if read is None else self.service.read(read, exchange, place)
+            reply = head_reply(place) if read is None else self.service.reads.read(read, exchange, place)
         except PerdureError as error:
             reply = error_reply(error)
         if reply is not None:
@@ -284,10 +294,3 @@ def _addresses(scope: Scope, headers: dict[bytes, bytes]) -> tuple[str, bytes]:
     path: bytes = scope.get("raw_path") or scope["path"].encode()
     host = headers.get(b"host") or b"localhost"
     return f"{root}{STREAM_ROOT}", scope.get("scheme", "http").encode() + b"://" + host + path.split(b"?")[0]
-
-
-def _failed(error: Exception) -> Reply:
-    if isinstance(error, PerdureError):
-        return error_reply(error)
-    log.error("stream request failed", exc_info=error)
-    return error_reply(PerdureError("something went wrong on the server; it has been logged"))
