@@ -68,6 +68,23 @@ async def test_scripts_run_and_print_what_the_page_says(page: Path, tmp_path: Pa
     assert output.splitlines() == _PRINTED.findall(code)
 
 
+async def test_history_is_loaded_as_the_page_says(tmp_path: Path) -> None:
+    """The one sample that stands inside of a page's own code."""
+    code = _code(REPOSITORY / "docs/how-to/use-chat.md", "ts")
+    app = App([Support], data="data", limits=HURRIED)
+    async with serving(app) as address:
+        await app.get(Support, "anna").submit("Is my bike ready?")
+        (tmp_path / "page.mjs").write_text(
+            f"const server = 'http://{address}', name = 'anna';\n{code}console.log(initial[0].parts[0].text);"
+        )
+        assert await _node("page.mjs") == "Is my bike ready?\n"
+
+
+def test_no_other_page_has_such_a_sample() -> None:
+    """Else it would not be run."""
+    assert [title(page) for page in PAGES if _code(page, "ts")] == ["docs/how-to/use-chat.md"]
+
+
 class Component(NamedTuple):
     """A component of a page, how it is used, and the app that it talks to: one of the page's, or a plain one."""
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 WITH_TRANSCRIPTS = [page for page in PAGES if any(sample.language == "http" for sample in samples(page))]
 
-IMPATIENT = StreamLimits(long_poll_ms=1_000, rotate_ms=300)
+IMPATIENT = StreamLimits(long_poll_ms=2_000, rotate_ms=300)
 """Live reads end soon."""
 
 LISTENING = "127.0.0.1:8000"
