@@ -16,6 +16,7 @@ from ...streams.stream import READ_BYTES, Stream
 from ...values import format_offset
 from ...wire.durable_streams import Reply, next_cursor
 from ...wire.stream_events import EventEncoder, control_event
+from .counters import StreamCounters
 from .exchange import Exchange, Frame
 from .replies import error_reply
 
@@ -59,9 +60,12 @@ class Rotation:
 class Hub:
     """All event readers at the tail of one stream."""
 
-    def __init__(self, stream: Stream, encoder: EventEncoder, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, stream: Stream, encoder: EventEncoder, counters: StreamCounters, clock_ms: Callable[[], int]
+    ) -> None:
         self.stream = stream
         self.encoder = encoder
+        self.counters = counters
         self.readers: set[EventReader] = set()
         self._clock_ms = clock_ms
         self._position = stream.durable_position
@@ -94,6 +98,7 @@ class Hub:
         while self.readers and (self._position < stream.durable_position or stream.durable_closed):
             batch = stream.read_durable(format_offset(self._position), READ_BYTES)
             self._position += len(batch.entries)
+            self.counters.deliveries += len(batch.entries) * len(self.readers)
             frame = Frame(
                 self.encoder.block(
                     batch.entries,
@@ -133,6 +138,7 @@ class EventReader:
     def begin(self) -> None:
         """Send what there is, and go on as it comes. The first control event comes at once."""
         self._hub.stream.readers += 1
+        self._hub.counters.readers += 1
         self._rotation.add(self)
         self._send_block()
         self._catch_up()
@@ -191,6 +197,7 @@ class EventReader:
         if not self.ended:
             self.ended = True
             self._hub.stream.readers -= 1
+            self._hub.counters.readers -= 1
             self._hub.leave(self)
             self._rotation.remove(self)
 
@@ -198,13 +205,22 @@ class EventReader:
 class LongPoll:
     """One client's wait for more."""
 
-    __slots__ = ("_answer", "_answered", "_exchange", "_stream", "_timer")
+    __slots__ = ("_answer", "_answered", "_counters", "_exchange", "_stream", "_timer")
 
-    def __init__(self, exchange: Exchange, stream: Stream, timeout_ms: int, answer: Callable[[], Reply]) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        stream: Stream,
+        counters: StreamCounters,
+        timeout_ms: int,
+        answer: Callable[[], Reply],
+    ) -> None:
         self._exchange = exchange
         self._stream = stream
         self._answer = answer
         self._answered = False
+        self._counters = counters
+        counters.readers += 1
         stream.readers += 1
         stream.follow_with(self)
         self._timer = asyncio.get_running_loop().call_later(timeout_ms / 1000, self._reply)
@@ -228,5 +244,6 @@ class LongPoll:
         if not self._answered:
             self._answered = True
             self._timer.cancel()
+            self._counters.readers -= 1
             self._stream.readers -= 1
             self._stream.unfollow(self)

@@ -13,6 +13,7 @@ from ...values import format_offset
 from ...wire.durable_streams import ReadRequest, Reply, etag, is_json, join_json, matches_etag, next_cursor
 from ...wire.stream_events import EVENT_STREAM_TYPE, EventEncoder
 from .catch_up import CatchUp
+from .counters import StreamCounters
 from .exchange import Exchange
 from .limits import StreamLimits
 from .live import EventReader, Hub, LongPoll, Rotation
@@ -39,8 +40,9 @@ class Place(NamedTuple):
 class StreamReads:
     """Reads streams, and knows who reads live."""
 
-    def __init__(self, limits: StreamLimits, quotas: Quotas) -> None:
+    def __init__(self, limits: StreamLimits, quotas: Quotas, counters: StreamCounters) -> None:
         self._limits = limits
+        self._counters = counters
         self._quotas = quotas
         self._hubs: dict[Stream, Hub] = {}
         self._rotation = Rotation(limits.rotate_ms)
@@ -119,7 +121,9 @@ class StreamReads:
         self._quotas.check_readers(stream)
         submit(
             place.instance.object,
-            PendingRead(exchange, lambda: LongPoll(exchange, stream, self._limits.long_poll_ms, answer)),
+            PendingRead(
+                exchange, lambda: LongPoll(exchange, stream, self._counters, self._limits.long_poll_ms, answer)
+            ),
         )
         return None
 
@@ -147,7 +151,7 @@ class StreamReads:
         if hub is None:
             if len(self._hubs) > HUBS_KEPT_MAX:
                 self._hubs = {item: hub for item, hub in self._hubs.items() if hub.readers}
-            hub = self._hubs[stream] = Hub(stream, encoder, _now_ms)
+            hub = self._hubs[stream] = Hub(stream, encoder, self._counters, _now_ms)
         return hub
 
 

@@ -42,6 +42,7 @@ from ...wire.durable_streams import (
     parse_read,
     split_json,
 )
+from .counters import StreamCounters
 from .exchange import Exchange
 from .limits import StreamLimits
 from .pending import PendingReply, fail, failed, instance_of, submit
@@ -74,8 +75,10 @@ class StreamService:
         self.limits = limits
         self._runtime = runtime
         self.feed = SubscriptionFeed(runtime)
+        self.counters = StreamCounters()
+        runtime.metrics.registry.register(self.counters)
         self._quotas = Quotas(limits)
-        self.reads = StreamReads(limits, self._quotas)
+        self.reads = StreamReads(limits, self._quotas, self.counters)
 
     # --- dispatch
 
@@ -234,6 +237,11 @@ class StreamService:
                     self._quotas.trim(hosted, host.now_ms())
         except StreamClosed as error:
             return error_reply(error, CLOSED, (b"stream-next-offset", stream.tail_offset.encode()))
+        if outcome.verdict is Verdict.ACCEPTED:
+            self.counters.appends += 1
+            self.counters.appended_bytes += len(exchange.body)
+        elif outcome.verdict is Verdict.DUPLICATE:
+            self.counters.duplicates += 1
         stored = hosted.stored
         if hosted.mortal:
             host.renew(hosted)
