@@ -151,7 +151,7 @@ class StreamService:
         self._quotas.check_count(host)
         if source is not None:
             # In the home: the source's host is asked next.
-            fork = partial(self._fork_at, request, source, host)
+            fork = partial(self._fork_at, request, source, host, host.pointer(path))
             self.directory.visit(source, lambda at: self._run(at, exchange, fork), partial(fail, exchange))
             return None
         if host.pointer(path) is not None:
@@ -163,22 +163,31 @@ class StreamService:
         return _created(hosted, exchange, new=True)
 
     def _fork_at(
-        self, request: CreateRequest, source_path: str, home: StreamHost, host: StreamHost, exchange: Exchange
-    ) -> Reply:
+        self,
+        request: CreateRequest,
+        source_path: str,
+        home: StreamHost,
+        pointer: int | None,
+        host: StreamHost,
+        exchange: Exchange,
+    ) -> Reply | None:
+        path, number = exchange.path, int(host.name)
+        if instance_of(home).gate.broken or home.find(path) is not None or home.pointer(path) != pointer:
+            self._create(exchange, request)  # the source's host had to wake, and meanwhile things have changed
+            return None
         try:
             source = host.get(source_path)
         except StreamGone as error:
             raise StreamConflict(f"the source was deleted: {error}") from error
         entries = self._entries(exchange, source.json, allow_empty=True)
         self._quotas.check_size(len(exchange.body))
+        hosted = host.fork(path, source, source_path, request, entries)
+        # In the same turn, so in the same group of the journal: no fork is ever without its pointer.
         if host is not home:
-            # The pointer's commit comes first in the journal: no fork is ever without it.
-            home.set_pointer(exchange.path, int(host.name))
-        elif home.pointer(exchange.path) is not None:
-            home.set_pointer(exchange.path, None)
-        hosted = host.fork(exchange.path, source, source_path, request, entries)
-        if host is not home:
-            self.directory.moved(exchange.path, int(host.name))
+            home.set_pointer(path, number)
+            self.directory.moved(path, number)
+        elif pointer is not None:
+            home.set_pointer(path, None)
         self._made(host, hosted)
         return _created(hosted, exchange, new=True)
 
