@@ -25,6 +25,8 @@ def test_objects_are_listed_when_they_are_durable(node: Node) -> None:
     assert len(node.store.index.objects(limit=2)) == 2
     assert node.store.index.objects("Other") == []
     assert len(node.store.index.objects("Room")) == 3
+    assert len(node.store.index.objects(without=["Other", "Else"])) == 3
+    assert node.store.index.objects(without=["Room"]) == []
 
 
 def test_alarms_come_in_order(node: Node) -> None:

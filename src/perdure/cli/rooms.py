@@ -9,7 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..stream_hosts.host import StreamHost
+from ..stream_hosts.subscriptions import Subscriptions
 from .folder import AsJson, DataFolder, open_folder, print_json, shown_time
+
+INTERNAL_CLASSES = (StreamHost.__name__, Subscriptions.__name__)
+"""Parts of the server, shown when they are asked for; their streams are listed by `perdure streams ls`."""
 
 
 def rooms(
@@ -19,7 +24,7 @@ def rooms(
     as_json: AsJson = False,
 ) -> None:
     """List the rooms (and other objects) of a data folder; a server may be running on it."""
-    found = open_folder(data).objects(class_name, limit)
+    found = open_folder(data).objects(class_name, limit, without=() if class_name else INTERNAL_CLASSES)
     if as_json:
         print_json(
             [

@@ -6,7 +6,7 @@ transaction as the commit that caused the change. Reading it opens no object.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,9 +36,15 @@ class NodeIndex:
         row = self._connection.execute("SELECT 1 FROM objects WHERE class = ? AND name = ?", object_id).get
         return row is not None
 
-    def objects(self, class_name: str | None = None, limit: int = 1_000) -> list[IndexedObject]:
-        """The objects that exist, those active last first."""
-        where, bindings = ("WHERE class = ?", [class_name]) if class_name is not None else ("", [])
+    def objects(
+        self, class_name: str | None = None, limit: int = 1_000, *, without: Collection[str] = ()
+    ) -> list[IndexedObject]:
+        """The objects that exist (of one class; without some classes), those active last first."""
+        where, bindings = "", list(without)
+        if class_name is not None:
+            where, bindings = "WHERE class = ?", [class_name]
+        elif without:
+            where = f"WHERE class NOT IN ({','.join('?' * len(without))})"
         rows = self._connection.execute(
             f"SELECT class, name, created_ms, active_ms FROM objects {where} ORDER BY active_ms DESC, name LIMIT ?",
             [*bindings, limit],

@@ -17,7 +17,7 @@ trimmed past A's end in between: then its front in step 3 says so, and the copy 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -76,12 +76,14 @@ class FolderReader:
             raise ConfigError(f"there is no data folder at {folder}; name it with --data")
         self.folder = folder
 
-    def objects(self, class_name: str | None = None, limit: int = 1_000) -> list[IndexedObject]:
-        """The objects that exist, those active last first."""
+    def objects(
+        self, class_name: str | None = None, limit: int = 1_000, *, without: Collection[str] = ()
+    ) -> list[IndexedObject]:
+        """The objects that exist (of one class; without some classes), those active last first."""
         try:
             index = NodeIndex(journal_path(self.folder))
             try:
-                return index.objects(class_name, limit)
+                return index.objects(class_name, limit, without=without)
             finally:
                 index.close()
         except apsw.Error as error:

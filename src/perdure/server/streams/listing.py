@@ -4,7 +4,7 @@
 
     ?prefix=&after=&limit=     in order of their paths
     {"streams": [{"path", "content_type", "next_offset", "first_offset", "bytes", "closed",
-                  "readers", "ttl_s", "expires_at", "forked_from"}, ...],
+                  "readers", "created_at", "ttl_s", "expires_at", "forked_from"}, ...],
      "after": "the last path, where there are more"}
 """
 
