@@ -15,7 +15,7 @@ from tests.e2e.conftest import run_served
 from tests.e2e.served import HERE, SOURCES, Served
 from tests.requirements import need
 
-SUBSCRIPTIONS = False
+SUBSCRIPTIONS = True
 """Whether the suite's tests of subscriptions are among those that must pass."""
 
 TESTS = 338 if SUBSCRIPTIONS else 332

@@ -316,9 +316,9 @@ class StreamTable:
         return entries
 
     def measure(self, stream: StoredStream, position: int, end: int, bytes_max: int) -> tuple[int, int]:
-        """Where entries from ``position`` on reach ``bytes_max`` bytes, or ``end``, and their bytes; reads none of them.
+        """Where entries from ``position`` on reach ``bytes_max`` bytes, or ``end``, and their bytes.
 
-        At least one entry, if there is one.
+        At least one entry, if there is one. None of them is read.
         """
         size = 0
         while position < end and size < bytes_max:
