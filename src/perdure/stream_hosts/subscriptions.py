@@ -2,8 +2,8 @@
 
 Each is a state machine (`streams.subscription`); this stores its state, and carries out what it
 asks for when that is durable: webhooks, wake events, timers. News of streams comes from the
-`SubscriptionFeed` when it is durable; news that a crash swallowed is made up for at the start,
-by comparing the streams' tails with what each subscription knows.
+`SubscriptionFeed` when it is durable. News that a crash swallowed is made up for at the start, by
+comparing the streams' tails with what each subscription knows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -32,32 +33,32 @@ from ..wire.subscriptions import (
     ack_document,
     claim_document,
     config_hash,
-    later_offset,
     subscription_document,
     wake_event,
     webhook_body,
 )
-from ..wire.webhooks import SEED_BYTES, TOKEN_TTL_S, Jwk, WebhookKey, jwks_document, wake_token
-from .directory import StreamDirectory
+from ..wire.webhooks import TOKEN_TTL_S, read_wake_token, wake_token
+from .directory import HOST_COUNT, StreamDirectory
 from .host import StreamHost
+from .stream_news import Known, News, Survey, tell
+from .stream_tails import StreamTails
 from .webhook_delivery import deliver
+from .webhook_keys import WebhookKeys
 
 log = structlog.get_logger("perdure.subscriptions")
 
-NAMES_AT_ONCE = 1_000
-"""Streams that are looked up together when a subscription is made or all of them start."""
+DELIVERIES_AT_ONCE = 256
+"""Webhooks that are under way together; more of them wait. Each holds a socket for as long as its receiver likes."""
+
+AGAIN_MS = 1_000
+"""Wait before hosts are asked again that could not answer, and before news is told again that was not taken."""
+
+WATCHED_CACHED = 100_000
+"""Paths of which is kept whether anyone watches them."""
 
 _Result = TypeVar("_Result")
 _STATE = msgspec.json.Decoder(SubscriptionState)
 _LINK = msgspec.json.Decoder(Link)
-
-
-class News(msgspec.Struct):
-    """What became of a stream since the object was told last. ``before`` None: it was there already."""
-
-    tail: str
-    before: str | None = None
-    removed: bool = False
 
 
 class Subscriptions(DurableObject):
@@ -72,17 +73,20 @@ class Subscriptions(DurableObject):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._directory = StreamDirectory(context.runtime)
+        self.keys = WebhookKeys(context.storage)
+        self._tails = StreamTails(context.runtime)
         self._all: dict[str, Subscription] = {}
         self._root_urls: dict[str, str] = {}
+        self._surveys: list[Survey] = []
         self._timers: dict[str, int] = {}
+        self._alarm_ms: int | None = None  # as far as this instance has set it; the one before may have set another
         self._watched: dict[str, bool] = {}
-        self._key: WebhookKey | None = None
+        self._deliveries = asyncio.Semaphore(DELIVERIES_AT_ONCE)
 
     # --- life
 
     async def on_start(self) -> None:
-        """Load everything; make up for what was missed, and ask again for what was under way."""
+        """Load everything, ask again for what was under way, and make up for what was missed."""
         links: dict[str, dict[str, Link]] = {}
         for row in self.storage.sql("SELECT subscription, path, link FROM links"):
             links.setdefault(row["subscription"], {})[row["path"]] = _LINK.decode(row["link"])
@@ -92,32 +96,71 @@ class Subscriptions(DurableObject):
             self._all[row["id"]] = Subscription(state)
             self._root_urls[row["id"]] = row["root_url"]
         if self._all:
-            self.background(self._catch_up(), name="catch up")
+            known = [Known(id, item) for id, item in self._all.items()]
+            survey = Survey(lambda path: False)  # the subscriptions themselves say what they want
+            self._surveys.append(survey)  # now: the first news may come before the task below begins
+            now_ms = self.now_ms()
+            for id, subscription in self._all.items():
+                self._keep(id, subscription, subscription.resumed(now_ms))
+            self.background(self._catch_up(known, survey), name="catch up")
 
-    async def _catch_up(self) -> None:
-        tails = await self._tails_of({path for item in self._all.values() for path in item.state.links})
-        found = await self._all_tails() if any(item.state.config.pattern for item in self._all.values()) else {}
-        now_ms = self.now_ms()
-        for id, subscription in list(self._all.items()):
-            effects: list[Effect] = []
-            for path in list(subscription.state.links):
-                if path in tails:
-                    effects += subscription.stream_appended(path, tails[path], now_ms)
-                else:
-                    effects += subscription.stream_deleted(path)
-            for path, tail in found.items():  # made since; what was there before is linked
-                effects += subscription.stream_appended(path, tail, now_ms)
-            effects += subscription.resumed(now_ms)
-            self._keep(id, subscription, effects)
+    async def _catch_up(self, known: list[Known], survey: Survey) -> None:
+        """Compare all streams that are watched with what is known of them."""
+        try:
+            found: set[str] = set()
+            hosts = list(range(HOST_COUNT))
+            while True:
+                hosts = [number for number in hosts if not await self._compare(number, known, survey, found)]
+                if not hosts:
+                    break
+                await asyncio.sleep(AGAIN_MS / 1000)
+            for item in known:
+                gone = {path: News(None, removed=True) for path in item.gone(found, survey)}
+                self._keep(item.id, item.subscription, tell(item.subscription, gone, self.now_ms()))
+                await asyncio.sleep(0)
+        finally:
+            self._surveys.remove(survey)
+
+    async def _compare(self, number: int, known: list[Known], survey: Survey, found: set[str]) -> bool:
+        """Tell subscriptions what they missed of one host's streams. False: it cannot be asked now."""
+        try:
+            async for tails in self._tails.in_host(number, self.watches):
+                found.update(tails)
+                for item in known:
+                    missed = item.missed(tails, survey)
+                    self._keep(item.id, item.subscription, tell(item.subscription, missed, self.now_ms()))
+                    await asyncio.sleep(0)
+        except PerdureError as error:
+            log.warning("streams are compared later", host=number, error=str(error))
+            return False
+        return True
+
+    @property
+    def busy(self) -> bool:
+        """Whether there are subscriptions, or will be in a moment."""
+        return bool(self._all or self._surveys)
 
     def watches(self, path: str) -> bool:
         """Whether news of this stream matters to anyone."""
         watched = self._watched.get(path)
         if watched is None:
-            if len(self._watched) >= 100_000:
+            if len(self._watched) >= WATCHED_CACHED:
                 self._watched.clear()
-            watched = self._watched[path] = any(item.watches(path) for item in self._all.values())
+            watched = any(item.watches(path) for item in self._all.values())
+            watched = watched or any(survey.wants(path) for survey in self._surveys)
+            self._watched[path] = watched
         return watched
+
+    @contextmanager
+    def _survey(self, wants: Callable[[str], bool]) -> Iterator[Survey]:
+        survey = Survey(wants)
+        self._surveys.append(survey)
+        self._watched.clear()
+        try:
+            yield survey
+        finally:
+            self._surveys.remove(survey)
+            self._watched.clear()
 
     # --- what clients ask for
 
@@ -126,23 +169,28 @@ class Subscriptions(DurableObject):
 
         Raises:
             SubscriptionError: ``SUBSCRIPTION_ALREADY_EXISTS``: with another configuration.
+            PerdureError: the streams' hosts cannot be asked now; nothing has changed.
         """
-        if id not in self._all:
-            tails = await self._tails_of(config.streams)
-            if config.pattern is not None:
-                tails |= await self._all_tails()
-        subscription = self._all.get(id)  # another may have made it meanwhile
-        if subscription is not None:
-            if config_hash(subscription.state.config) != config_hash(config):
+        seed, tails = secrets.token_bytes(16), dict[str, str]()
+        wants = Subscription.create(id, config, {}, seed=seed, now_ms=self.now_ms()).watches
+        with self._survey(wants) as survey:
+            if id not in self._all:
+                tails = await self._tails.of(config.streams)
+                if config.pattern is not None:
+                    tails |= await self._tails.all(wants)
+        existing = self._all.get(id)  # another may have made it meanwhile
+        if existing is not None:
+            if config_hash(existing.state.config) != config_hash(config):
                 raise SubscriptionError("SUBSCRIPTION_ALREADY_EXISTS", f"{id!r} exists with another configuration")
             return False, self.document(id)
-        subscription = Subscription.create(id, config, tails, seed=secrets.token_bytes(16), now_ms=self.now_ms())
+        now_ms = self.now_ms()
+        subscription = Subscription.create(id, config, tails, seed=seed, now_ms=now_ms)
         self._all[id] = subscription
         self._root_urls[id] = root_url
         self._watched.clear()
         # Awake from now on, and after a restart from its start: else it would have to compare all tails again.
         self.context.hold_awake(True)
-        self._keep(id, subscription, [])
+        self._keep(id, subscription, tell(subscription, survey.news, now_ms))
         return True, self.document(id)
 
     def document(self, id: str) -> bytes:
@@ -156,7 +204,7 @@ class Subscriptions(DurableObject):
             created_at_ms=state.created_at_ms,
             status=state.status,
             root_url=self._root_urls[id],
-            kid=self._signing_key().kid,
+            kid=self.keys.current.kid,
         )
 
     def delete(self, id: str) -> None:
@@ -167,18 +215,27 @@ class Subscriptions(DurableObject):
             self._watched.clear()
             self.storage.sql("DELETE FROM links WHERE subscription = ?", id)
             self.storage.sql("DELETE FROM subscriptions WHERE id = ?", id)
-            self._set_timer()
             if not self._all:
                 self.context.hold_awake(False)
 
     async def add_streams(self, id: str, paths: Iterable[str]) -> None:
-        """Watch streams by name. Raises SubscriptionError, LimitExceeded."""
-        self._get(id)
-        tails = await self._tails_of(paths)
-        subscription = self._get(id)
-        tails = {path: tails.get(path, BEFORE_FIRST_OFFSET) for path in paths}
+        """Watch streams by name.
+
+        Raises:
+            SubscriptionError, LimitExceeded.
+            PerdureError: the streams' hosts cannot be asked now; nothing has changed.
+        """
+        wanted, links = frozenset(paths), self._get(id).state.links
+        with self._survey(wanted.__contains__) as survey:
+            tails = await self._tails.of(wanted - links.keys())
+        subscription, now_ms = self._get(id), self.now_ms()
+        links = subscription.state.links
+        # What it watched already was told to it; the rest was told to the survey.
+        missed = {path: item for path, item in survey.news.items() if path in wanted and path not in links}
+        ends = {path: links[path].tail if path in links else tails.get(path, BEFORE_FIRST_OFFSET) for path in wanted}
+        effects = subscription.links_added(ends, now_ms)
         self._watched.clear()
-        self._keep(id, subscription, subscription.links_added(tails, self.now_ms()))
+        self._keep(id, subscription, effects + tell(subscription, missed, now_ms))
 
     def remove_stream(self, id: str, path: str) -> None:
         """Watch a stream no longer by name. Raises SubscriptionError."""
@@ -201,12 +258,14 @@ class Subscriptions(DurableObject):
 
     async def acknowledge(self, id: str, request: AckRequest, generation: int, *, webhook: bool) -> bytes:
         """A callback (``webhook``) or an ack. Raises SubscriptionError."""
-        subscription = self._get(id)
-        ahead = subscription.past_tail(request)
+        ahead = self._get(id).past_tail(request)
         if ahead:  # the worker has read what we have not been told yet
-            for path, tail in (await self._tails_of(ahead)).items():
-                self._keep(id, subscription, subscription.stream_appended(path, tail, self.now_ms()))
+            tails = await self._tails.of(ahead)
             subscription = self._get(id)
+            for path in tails.keys() & subscription.state.links.keys():
+                effects = subscription.stream_appended(path, tails[path], self.now_ms())
+                self._keep(id, subscription, effects)
+        subscription = self._get(id)
         answer = subscription.callback if webhook else subscription.ack
         next_wake, effects = answer(request, generation, self.now_ms())
         self._keep(id, subscription, effects)
@@ -219,45 +278,48 @@ class Subscriptions(DurableObject):
 
     def jwks(self) -> bytes:
         """The keys that webhooks' signatures can be checked with."""
-        return jwks_document([self._signing_key().jwk, *self._old_keys()])
+        return self.keys.document()
 
-    @property
-    def token_key(self) -> bytes:
-        """What wake tokens are signed with."""
-        return hmac.digest(self.context.runtime.secret, b"wake tokens", "sha256")
+    def rotate_key(self) -> str:
+        """Sign with a new key from now on; the old ones stay published. Returns the new key's id."""
+        return self.keys.rotate().kid
+
+    def token_generation(self, id: str, authorization: str | None) -> int:
+        """Which wake's token an ``Authorization`` header holds: its generation.
+
+        Raises:
+            SubscriptionError: ``SUBSCRIPTION_NOT_FOUND``; that comes first.
+            TokenInvalid, TokenExpired.
+        """
+        self._get(id)
+        return read_wake_token(authorization, self._token_key, id, now_s=self.now_ms() // 1000)
 
     # --- news of streams
 
-    def on_news(self, news: dict[str, News]) -> None:
+    def on_news(self, news: Mapping[str, News]) -> None:
         """What became of streams; all of it is durable."""
         now_ms = self.now_ms()
-        for id, subscription in list(self._all.items()):
-            effects: list[Effect] = []
-            for path, item in news.items():
-                if not subscription.watches(path):
-                    continue
-                if item.removed:
-                    effects += subscription.stream_deleted(path)
-                elif item.before is None or item.tail > item.before:
-                    before = BEFORE_FIRST_OFFSET if item.before is None else item.before
-                    effects += subscription.stream_appended(path, item.tail, now_ms, before=before)
-                else:
-                    effects += subscription.stream_appeared(path, item.tail)
-            self._keep(id, subscription, effects)
+        for survey in self._surveys:
+            survey.note(news)
+        for id, subscription in self._all.items():
+            self._keep(id, subscription, tell(subscription, news, now_ms))
 
     async def on_alarm(self, info: AlarmInfo) -> None:
         """Some subscription's lease ended, or its next try is due."""
         now_ms = self.now_ms()
-        for id, at_ms in list(self._timers.items()):
-            if at_ms <= now_ms and id in self._all:
-                del self._timers[id]
-                self._keep(id, self._all[id], self._all[id].time_passed(now_ms))
-        self._set_timer()
+        self._alarm_ms = None
+        for id in [id for id, at_ms in self._timers.items() if at_ms <= now_ms]:
+            del self._timers[id]
+            self._keep(id, self._all[id], self._all[id].time_passed(now_ms))
+        if self._timers:
+            self._ring_by(min(self._timers.values()))
 
     # --- storing and carrying out
 
     def _keep(self, id: str, subscription: Subscription, effects: list[Effect]) -> None:
         """Store what has changed; carry the effects out when it is durable."""
+        if self._all.get(id) is not subscription:
+            return  # it was deleted meanwhile
         changes = subscription.take_changes()
         state = subscription.state
         if changes.head:
@@ -274,21 +336,19 @@ class Subscriptions(DurableObject):
             else:
                 self.storage.sql("INSERT OR REPLACE INTO links VALUES(?,?,?)", id, path, msgspec.json.encode(link))
         for effect in effects:
-            if isinstance(effect, SetTimer):
-                if effect.at_ms is None:
-                    self._timers.pop(id, None)
-                else:
-                    self._timers[id] = effect.at_ms
-                self._set_timer()
-            else:
+            if not isinstance(effect, SetTimer):
                 self.context.after_durable(self._carry_out, id, effect)
+            elif effect.at_ms is None:
+                self._timers.pop(id, None)
+            else:
+                self._timers[id] = effect.at_ms
+                self._ring_by(effect.at_ms)
 
-    def _set_timer(self) -> None:
-        first = min(self._timers.values(), default=None)
-        if first is None:
-            self.delete_alarm()
-        elif self.get_alarm() != first:
-            self.set_alarm(max(1, first))
+    def _ring_by(self, at_ms: int) -> None:
+        """Have `on_alarm` called by then. It may ring too early: for a timer that is not needed any more."""
+        if self._alarm_ms is None or at_ms < self._alarm_ms:
+            self._alarm_ms = at_ms
+            self.set_alarm(max(1, at_ms))
 
     def _carry_out(self, id: str, effect: Effect) -> None:
         if isinstance(effect, DeliverWebhook):
@@ -297,78 +357,61 @@ class Subscriptions(DurableObject):
             self.background(self._append_wake(id, effect), name="wake")
 
     async def _post(self, id: str, effect: DeliverWebhook) -> None:
+        async with self._deliveries:
+            subscription = self._all.get(id)
+            wake = None if subscription is None else subscription.state.wake
+            if subscription is None or wake is None or wake.wake_id != effect.wake_id:
+                return  # over, before it was this one's turn
+            body = webhook_body(
+                subscription_id=id,
+                wake_id=effect.wake_id,
+                generation=effect.generation,
+                streams=effect.streams,
+                root_url=self._root_urls[id],
+                token=self._token(id, effect.generation),
+            )
+            signature = self.keys.current.sign(body, self.now_ms() // 1000)
+            lease_ms = subscription.state.config.lease_ttl_ms
+            try:
+                done = await deliver(effect.url, body, signature, timeout_s=lease_ms / 1000)
+            except PerdureError as error:
+                log.info("webhook failed", subscription=id, error=str(error))
+                self._keep(id, subscription, subscription.failed(effect.wake_id, self.now_ms()))
+            else:
+                self._keep(id, subscription, subscription.delivered(effect.wake_id, self.now_ms(), done=done))
+
+    async def _append_wake(self, id: str, effect: AppendWake) -> None:
         subscription = self._all.get(id)
         if subscription is None:
             return
-        body = webhook_body(
-            subscription_id=id,
-            wake_id=effect.wake_id,
-            generation=effect.generation,
-            streams=effect.streams,
-            root_url=self._root_urls[id],
-            token=self._token(id, effect.generation),
-        )
-        signature = self._signing_key().sign(body, self.now_ms() // 1000)
-        lease_ms = subscription.state.config.lease_ttl_ms
-        try:
-            done = await deliver(effect.url, body, signature, timeout_s=lease_ms / 1000)
-        except PerdureError as error:
-            log.info("webhook failed", subscription=id, error=str(error))
-            self._report(id, lambda item: item.failed(effect.wake_id, self.now_ms()))
-        else:
-            self._report(id, lambda item: item.delivered(effect.wake_id, self.now_ms(), done=done))
-
-    async def _append_wake(self, id: str, effect: AppendWake) -> None:
         event = wake_event(
             subscription_id=id, stream=effect.stream, generation=effect.generation, now_ms=self.now_ms()
         )
 
-        def append(host: StreamHost) -> Instance:
+        def append(host: StreamHost) -> None:
             hosted = host.get(effect.wake_stream)
             hosted.check_type("application/json")
             hosted.append([event], None, None, close=False)
-            return _instance(host)
+            host.renew(hosted)
 
         try:
-            instance = await self._in_host(effect.wake_stream, append)
-            await instance.sync()
+            await StreamDirectory(self.context.runtime).run(effect.wake_stream, append)
         except PerdureError as error:
+            if self.context.runtime.draining:
+                return  # it was not the wake stream's fault; the next start asks for it again
             log.warning("wake event failed", subscription=id, stream=effect.wake_stream, error=str(error))
-            self._report(id, lambda item: item.failed(effect.wake_id, self.now_ms()))
+            self._keep(id, subscription, subscription.failed(effect.wake_id, self.now_ms()))
         else:
-            self._report(id, lambda item: item.delivered(effect.wake_id, self.now_ms()))
+            self._keep(id, subscription, subscription.delivered(effect.wake_id, self.now_ms()))
 
-    def _report(self, id: str, tell: Callable[[Subscription], list[Effect]]) -> None:
-        subscription = self._all.get(id)
-        if subscription is not None:
-            self._keep(id, subscription, tell(subscription))
+    # --- tokens
 
-    # --- keys
-
-    def _signing_key(self) -> WebhookKey:
-        if self._key is None:
-            seed = self.storage.get("signing-seed")
-            if not isinstance(seed, bytes):
-                seed = secrets.token_bytes(SEED_BYTES)
-                self.storage.put("signing-seed", seed)
-            self._key = WebhookKey(seed)
-        return self._key
-
-    def rotate_key(self) -> str:
-        """Sign with a new key from now on; the old ones stay published. Returns the new key's id."""
-        old = [msgspec.to_builtins(self._signing_key().jwk), *(self.storage.get("old-keys") or [])]
-        self.storage.put("old-keys", old)
-        self.storage.put("signing-seed", secrets.token_bytes(SEED_BYTES))
-        self._key = None
-        return self._signing_key().kid
-
-    def _old_keys(self) -> list[Jwk]:
-        return msgspec.convert(self.storage.get("old-keys") or [], list[Jwk])
+    @property
+    def _token_key(self) -> bytes:
+        return hmac.digest(self.context.runtime.secret, b"wake tokens", "sha256")
 
     def _token(self, id: str, generation: int) -> str:
-        return wake_token(self.token_key, id, generation, expires_at_s=self.now_ms() // 1000 + TOKEN_TTL_S)
-
-    # --- streams
+        return wake_token(self._token_key, id, generation, expires_at_s=self.now_ms() // 1000 + TOKEN_TTL_S)
 
     def _get(self, id: str) -> Subscription:
         subscription = self._all.get(id)
@@ -376,68 +419,21 @@ class Subscriptions(DurableObject):
             raise SubscriptionError("SUBSCRIPTION_NOT_FOUND", f"there is no subscription {id!r}")
         return subscription
 
-    def _in_host(self, path: str, work: Callable[[StreamHost], _Result]) -> asyncio.Future[_Result]:
-        answer: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
-
-        def visit(host: StreamHost) -> None:
-            try:
-                answer.set_result(work(host))
-            except Exception as error:
-                answer.set_exception(error)
-
-        self._directory.visit(path, visit, lambda error: None if answer.done() else answer.set_exception(error))
-        return answer
-
-    async def _tails_of(self, paths: Iterable[str]) -> dict[str, str]:
-        """The durable tails of these streams, as far as there are such streams."""
-        tails: dict[str, str] = {}
-        for path in paths:
-            try:
-                tails[path] = await self._in_host(path, lambda host: host.get(path).stream.tail_batch.next_offset)  # noqa: B023
-            except PerdureError:
-                continue
-        return tails
-
-    async def _all_tails(self) -> dict[str, str]:
-        """The durable tails of all streams."""
-        tails: dict[str, str] = {}
-        for number, _ in enumerate(self._directory.host_ids):
-            after = ""
-            while True:
-                names = await self._list(number, after)
-                tails |= names
-                if len(names) < NAMES_AT_ONCE:
-                    break
-                after = max(names)
-        return tails
-
-    def _list(self, number: int, after: str) -> asyncio.Future[dict[str, str]]:
-        answer: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
-
-        def visit(host: StreamHost) -> None:
-            names = host.storage.stream_table.names_after(after, "", NAMES_AT_ONCE)
-            found = {name: host.find(name) for name in names}
-            answer.set_result(
-                {name: item.stream.tail_batch.next_offset for name, item in found.items() if item is not None}
-            )
-
-        self._directory.enter(number, visit, lambda error: None if answer.done() else answer.set_exception(error))
-        return answer
-
-
-def _instance(host: StreamHost) -> Instance:
-    assert isinstance(host.context, Instance)
-    return host.context
-
 
 class SubscriptionFeed:
-    """Brings news of streams to the subscriptions, when it is durable and someone cares."""
+    """Brings news of streams to the subscriptions, when it is durable and someone cares.
+
+    One delivery is under way at a time; what comes meanwhile goes together in the next. News that
+    is lost with the object's instance is not told again: the next instance looks at all streams.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self.object_id = ObjectId(Subscriptions.__name__, "all")
         self._active: bool | None = None
         self._news: dict[str, News] = {}
+        self._telling = False
+        self._running = 0
 
     @property
     def active(self) -> bool:
@@ -451,41 +447,69 @@ class SubscriptionFeed:
         if not self.active:
             return
         awake = self._runtime.enter(self.object_id)
-        if awake is not None and isinstance(awake.object, Subscriptions) and not awake.object.watches(path):
+        if awake is not None and not _subscriptions(awake).watches(path):
             return
-        instance.gate.submit(True, self._tell, path, News(tail, before, removed))
+        instance.gate.submit(True, self._note, path, News(None if removed else tail, before, removed))
 
-    def _tell(self, path: str, news: News) -> None:
+    def _note(self, path: str, news: News) -> None:
         known = self._news.get(path)
-        if not self._news:
+        self._news[path] = news if known is None else known.then(news)
+        if not self._telling:
+            self._telling = True
             self._runtime.loop.call_soon(self._deliver)
-        if known is not None and not known.removed and not news.removed:
-            news = News(later_offset(known.tail, news.tail), known.before)
-        self._news[path] = news
 
     def _deliver(self) -> None:
-        news, self._news = self._news, {}
-
-        async def event(instance: Instance) -> None:
-            assert isinstance(instance.object, Subscriptions)
-            instance.object.on_news(news)
-
         try:
-            self._runtime.deliver(self.object_id, event, "news", _lost)
+            self._runtime.deliver(self.object_id, self._event, "news", self._refused)
         except PerdureError as error:
-            _lost(error)
+            self._refused(error)
+
+    def _refused(self, error: Exception) -> None:
+        if not self._runtime.draining:  # else the next start looks at all streams
+            log.warning("subscriptions are told of streams later", error=str(error))
+            self._runtime.loop.call_later(AGAIN_MS / 1000, self._deliver)
+
+    async def _event(self, instance: Instance) -> None:
+        try:
+            self._hand_over(instance)
+            await instance.sync()
+        finally:
+            self._telling = bool(self._news)
+            if self._telling:
+                self._runtime.loop.call_soon(self._deliver)
+        self._rest()
+
+    def _hand_over(self, instance: Instance) -> None:
+        if self._news:
+            news, self._news = self._news, {}
+            _subscriptions(instance).on_news(news)
 
     async def run(self, work: Callable[[Subscriptions], Coroutine[Any, Any, _Result]]) -> _Result:
-        """Do something in the object; the result comes when what it wrote is durable."""
-        self._active = True
+        """Do something in the object, after all news so far; the result comes when what it wrote is durable."""
 
         async def call(instance: Instance) -> _Result:
-            assert isinstance(instance.object, Subscriptions)
-            return await work(instance.object)
+            self._active = True
+            self._hand_over(instance)
+            return await work(_subscriptions(instance))
 
-        return await self._runtime.run_in(self.object_id, call)
+        self._running += 1
+        try:
+            result = await self._runtime.run_in(self.object_id, call)
+        except BaseException:
+            self._active = True  # who knows what came of it
+            raise
+        finally:
+            self._running -= 1
+        self._rest()
+        return result
+
+    def _rest(self) -> None:
+        """Once there is no subscription, and durably so, streams need not tell."""
+        instance = self._runtime.enter(self.object_id)
+        if instance is not None and not self._running and not _subscriptions(instance).busy:
+            self._active = False
 
 
-def _lost(error: Exception) -> None:
-    """The object compares all tails when it starts again; until then its workers see less."""
-    log.warning("subscriptions could not be told of streams", error=str(error))
+def _subscriptions(instance: Instance) -> Subscriptions:
+    assert isinstance(instance.object, Subscriptions)
+    return instance.object
