@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from secrets import token_urlsafe
 from urllib.parse import quote
+from weakref import WeakValueDictionary
 
 from starlette.requests import Request
 
@@ -32,7 +33,8 @@ class TurnUrls:
         self._access = access
         self._signer = signer
         self._clock_s = clock_s
-        self._awaited: dict[str, asyncio.Event] = {}
+        # Only as long as someone waits: a request whose client is gone at once never gets to `forget_reader`.
+        self._awaited: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
 
     def turn_url(self, request: Request, room: str, turn: str) -> str:
         """The address of a turn's stream, from the server's root on; with a token where one is needed."""
@@ -50,7 +52,8 @@ class TurnUrls:
         Give the mark back with `forget_reader`.
         """
         mark = token_urlsafe(9)
-        event = self._awaited[mark] = asyncio.Event()
+        event = asyncio.Event()
+        self._awaited[mark] = event
         return f"{url}{'&' if '?' in url else '?'}{POST_PARAMETER}={mark}", mark, event
 
     def forget_reader(self, mark: str) -> None:
