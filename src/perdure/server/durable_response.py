@@ -66,12 +66,18 @@ async def durable_response(
     _tasks.add(task)
     task.add_done_callback(_ended)
     url = address_of(path)
-    body = {"streamUrl": url, "stopUrl": f"{STREAM_ROOT}{CONTROL}/{STOP}/{quote(path)}"}
+    body = {"streamUrl": url, "stopUrl": _stop_address(url, path)}
     headers = {"location": url, "cache-control": "no-store", "access-control-expose-headers": "Location"}
     if mode == "immediate":
         return json_reply(body, 201, headers)
     final_offset = await asyncio.shield(task)
     return json_reply({**body, "finalOffset": final_offset}, 200, headers)
+
+
+def _stop_address(url: str, path: str) -> str:
+    """Where the stream that is read at ``url`` is stopped: below the same prefix, without a token."""
+    prefix, found, _ = url.partition(f"{STREAM_ROOT}{quote(path)}")
+    return f"{prefix if found else ''}{STREAM_ROOT}{CONTROL}/{STOP}/{quote(path)}"
 
 
 def _failure(protocol: Protocol, text: str) -> dict[str, Any]:
@@ -94,4 +100,4 @@ def _encode_bytes(item: Any) -> bytes:
 def _ended(task: asyncio.Task[str]) -> None:
     _tasks.discard(task)
     if not task.cancelled():
-        task.exception()  # it has been logged, and is in the stream
+        task.exception()  # it has been logged
