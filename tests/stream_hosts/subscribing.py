@@ -177,7 +177,7 @@ class Site:
         assert not feed._telling
         feed._telling = True
         yield
-        feed._telling = bool(feed._news)
+        feed._telling = bool(feed._news or feed._doubtful)
         if feed._telling:
             feed._deliver()
 

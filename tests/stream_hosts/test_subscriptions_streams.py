@@ -307,6 +307,42 @@ async def test_appends_while_subscriptions_are_made(tmp_path: Path) -> None:
             await until(lambda id=id: {p: k.acked for p, k in here.state(id).links.items()} == tails)  # type: ignore[misc]
 
 
+async def test_what_a_host_wrote_before_it_failed(tmp_path: Path) -> None:
+    """Nobody knows whether it is durable, so it is looked up: what is there is told, what is gone is not."""
+    disk = Disk(tmp_path / "data")
+    grows, goes, comes, stays = paths_in(3, 4)
+    async with receiving() as receiver, site(tmp_path / "data", clock=Clock(), disk=disk) as here:
+        for path in (grows, goes, stays):
+            await here.create(path, b"1")
+        await here.hook("s", receiver.url)
+        append = ("POST", grows, {**TEXT, "producer-id": "p", "producer-epoch": "0", "producer-seq": "0"})
+        journal = here.app.runtime.store.journal
+        for method, path, headers in (append, ("DELETE", goes, {}), ("PUT", comes, TEXT)):
+            await here.compared()
+            await here.settled("s")
+            instance = here.host(3).instance
+            assert instance is not None
+            disk.hold()
+            request = here.web.request(method, f"/v1/stream/{path}", content=b"2", headers=headers)
+            asking = asyncio.create_task(request)
+            await until(lambda at=instance.opened: at.last_sequence > journal.durable_sequence)  # type: ignore[misc]
+            here.host(3).discard_instance(instance, RuntimeError("a test"))
+            disk.release()
+            assert (await asking).status_code == 503
+            await until(lambda gone=instance: here.host(3).instance not in (None, gone))  # type: ignore[misc]
+        method, path, headers = append
+        again = await here.web.request(method, f"/v1/stream/{path}", content=b"2", headers=headers)
+        assert (again.status_code, again.headers["stream-next-offset"]) == (204, at(2))  # a duplicate: it is there
+        await until(lambda: here.state("s").links.keys() == {grows, comes, stays})
+        await until(lambda: not here.subscriptions._all["s"].has_work)
+        await here.settled("s")
+        assert await _links(here) == dict.fromkeys((comes, stays), ("glob", at(1))) | {grows: ("glob", at(2))}
+        told: dict[str, tuple[str, str]] = {}
+        for call in receiver.calls:
+            told |= call.pending
+        assert told == {grows: (at(1), at(2)), comes: (at(0), at(1))}
+
+
 async def test_a_host_that_cannot_be_asked_refuses_a_subscription(tmp_path: Path) -> None:
     """Rather than have it believe that there are no streams."""
     async with receiving() as receiver, site(tmp_path, clock=Clock()) as here:

@@ -7,7 +7,7 @@ is newer in the notes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 
 import msgspec
 
@@ -55,12 +55,13 @@ class Survey:
 
 
 class Known:
-    """A subscription, and what it knew of streams when it was loaded."""
+    """A subscription, and what it knew of streams (those of ``paths``, or all) before they were looked at."""
 
-    def __init__(self, id: str, subscription: Subscription) -> None:
+    def __init__(self, id: str, subscription: Subscription, paths: Set[str] | None) -> None:
         self.id = id
         self.subscription = subscription
-        self.tails = {path: link.tail for path, link in subscription.state.links.items()}
+        links = subscription.state.links
+        self.tails = {path: links[path].tail for path in links if paths is None or path in paths}
 
     def missed(self, tails: Mapping[str, str], survey: Survey) -> dict[str, News]:
         """What it did not hear of streams that were found to end there."""

@@ -37,14 +37,19 @@ class StreamTails:
 
     async def of(self, paths: Iterable[str]) -> dict[str, str]:
         """The tails of these streams, as far as there are such streams."""
+        tails: dict[str, str] = {}
+        async for group in self.named(paths):
+            tails |= group
+        return tails
+
+    async def named(self, paths: Iterable[str]) -> AsyncIterator[dict[str, str]]:
+        """The same, a group at a time."""
         # A directory of its own: what a lasting one remembers of forks could be over, and it would not be told.
-        directory = StreamDirectory(self._runtime)
-        wanted, tails = list(paths), dict[str, str]()
+        directory, wanted = StreamDirectory(self._runtime), list(paths)
         for start in range(0, len(wanted), STREAMS_AT_ONCE):
             group = wanted[start : start + STREAMS_AT_ONCE]
             found = await asyncio.gather(*(directory.run(path, partial(_tail, path)) for path in group))
-            tails.update((path, tail) for path, tail in zip(group, found, strict=True) if tail is not None)
-        return tails
+            yield {path: tail for path, tail in zip(group, found, strict=True) if tail is not None}
 
     async def all(self, wanted: Callable[[str], bool]) -> dict[str, str]:
         """The tails of all streams whose paths are wanted."""
@@ -55,7 +60,7 @@ class StreamTails:
         return tails
 
     async def in_host(self, number: int, wanted: Callable[[str], bool]) -> AsyncIterator[dict[str, str]]:
-        """The same, of the streams that live in one host, a page at a time."""
+        """The tails of all streams of one host whose paths are wanted, a page at a time."""
         directory = StreamDirectory(self._runtime)
         last: str | None = "" if directory.exists(number) else None
         while last is not None:

@@ -11,14 +11,16 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
 import structlog
 
 from ..errors import PerdureError
+from ..objects.gate import Answer
 from ..objects.instance import Instance
 from ..objects.object import AlarmInfo, Context, DurableObject
 from ..objects.runtime import Runtime
@@ -55,6 +57,9 @@ AGAIN_MS = 1_000
 
 WATCHED_CACHED = 100_000
 """Paths of which is kept whether anyone watches them."""
+
+Search = Callable[[], AsyncIterator[dict[str, str]]]
+"""Asks for the tails of some streams, page by page."""
 
 _Result = TypeVar("_Result")
 _STATE = msgspec.json.Decoder(SubscriptionState)
@@ -96,22 +101,29 @@ class Subscriptions(DurableObject):
             self._all[row["id"]] = Subscription(state)
             self._root_urls[row["id"]] = row["root_url"]
         if self._all:
-            known = [Known(id, item) for id, item in self._all.items()]
-            survey = Survey(lambda path: False)  # the subscriptions themselves say what they want
-            self._surveys.append(survey)  # now: the first news may come before the task below begins
+            self._look_again(None)
             now_ms = self.now_ms()
             for id, subscription in self._all.items():
                 self._keep(id, subscription, subscription.resumed(now_ms))
-            self.background(self._catch_up(known, survey), name="catch up")
 
-    async def _catch_up(self, known: list[Known], survey: Survey) -> None:
-        """Compare all streams that are watched with what is known of them."""
+    def _look_again(self, paths: Set[str] | None) -> None:
+        """Compare streams (None: all) with what subscriptions know of them. From now on, in the background."""
+        known = [Known(id, item, paths) for id, item in self._all.items()]
+        if paths is None:
+            hosts = range(HOST_COUNT)
+            searches: list[Search] = [partial(self._tails.in_host, number, self.watches) for number in hosts]
+        else:
+            searches = [partial(self._tails.named, paths)]
+        survey = Survey(lambda path: False)  # the subscriptions themselves say what they want
+        self._surveys.append(survey)
+        self.background(self._compare(known, searches, survey), name="compare")
+
+    async def _compare(self, known: list[Known], searches: list[Search], survey: Survey) -> None:
+        found: set[str] = set()
         try:
-            found: set[str] = set()
-            hosts = list(range(HOST_COUNT))
             while True:
-                hosts = [number for number in hosts if not await self._compare(number, known, survey, found)]
-                if not hosts:
+                searches = [search for search in searches if not await self._search(search, known, survey, found)]
+                if not searches:
                     break
                 await asyncio.sleep(AGAIN_MS / 1000)
             for item in known:
@@ -121,17 +133,17 @@ class Subscriptions(DurableObject):
         finally:
             self._surveys.remove(survey)
 
-    async def _compare(self, number: int, known: list[Known], survey: Survey, found: set[str]) -> bool:
-        """Tell subscriptions what they missed of one host's streams. False: it cannot be asked now."""
+    async def _search(self, search: Search, known: list[Known], survey: Survey, found: set[str]) -> bool:
+        """Tell subscriptions what they missed of the streams that this finds. False: a host cannot be asked now."""
         try:
-            async for tails in self._tails.in_host(number, self.watches):
+            async for tails in search():
                 found.update(tails)
                 for item in known:
                     missed = item.missed(tails, survey)
                     self._keep(item.id, item.subscription, tell(item.subscription, missed, self.now_ms()))
                     await asyncio.sleep(0)
         except PerdureError as error:
-            log.warning("streams are compared later", host=number, error=str(error))
+            log.warning("streams are compared later", error=str(error))
             return False
         return True
 
@@ -296,8 +308,10 @@ class Subscriptions(DurableObject):
 
     # --- news of streams
 
-    def on_news(self, news: Mapping[str, News]) -> None:
-        """What became of streams; all of it is durable."""
+    def on_news(self, news: Mapping[str, News], doubtful: Set[str] = frozenset()) -> None:
+        """What became of streams; all of it is durable. ``doubtful``: of these nobody knows, their hosts failed."""
+        if doubtful:
+            self._look_again(doubtful)
         now_ms = self.now_ms()
         for survey in self._surveys:
             survey.note(news)
@@ -425,6 +439,7 @@ class SubscriptionFeed:
 
     One delivery is under way at a time; what comes meanwhile goes together in the next. News that
     is lost with the object's instance is not told again: the next instance looks at all streams.
+    When a stream's host is reset what it wrote last may be durable or not: then it is looked at.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -432,6 +447,7 @@ class SubscriptionFeed:
         self.object_id = ObjectId(Subscriptions.__name__, "all")
         self._active: bool | None = None
         self._news: dict[str, News] = {}
+        self._doubtful: set[str] = set()
         self._telling = False
         self._running = 0
 
@@ -449,11 +465,20 @@ class SubscriptionFeed:
         awake = self._runtime.enter(self.object_id)
         if awake is not None and not _subscriptions(awake).watches(path):
             return
-        instance.gate.submit(True, self._note, path, News(None if removed else tail, before, removed))
+        instance.gate.submit(True, _Change(self, path, News(None if removed else tail, before, removed)))
 
-    def _note(self, path: str, news: News) -> None:
+    def note(self, path: str, news: News) -> None:
+        """This is durable."""
         known = self._news.get(path)
         self._news[path] = news if known is None else known.then(news)
+        self._begin_telling()
+
+    def doubt(self, path: str) -> None:
+        """Something was written, and may be durable or not."""
+        self._doubtful.add(path)
+        self._begin_telling()
+
+    def _begin_telling(self) -> None:
         if not self._telling:
             self._telling = True
             self._runtime.loop.call_soon(self._deliver)
@@ -474,15 +499,16 @@ class SubscriptionFeed:
             self._hand_over(instance)
             await instance.sync()
         finally:
-            self._telling = bool(self._news)
+            self._telling = bool(self._news or self._doubtful)
             if self._telling:
                 self._runtime.loop.call_soon(self._deliver)
         self._rest()
 
     def _hand_over(self, instance: Instance) -> None:
-        if self._news:
+        if self._news or self._doubtful:
             news, self._news = self._news, {}
-            _subscriptions(instance).on_news(news)
+            doubtful, self._doubtful = self._doubtful, set()
+            _subscriptions(instance).on_news(news, doubtful)
 
     async def run(self, work: Callable[[Subscriptions], Coroutine[Any, Any, _Result]]) -> _Result:
         """Do something in the object, after all news so far; the result comes when what it wrote is durable."""
@@ -508,6 +534,23 @@ class SubscriptionFeed:
         instance = self._runtime.enter(self.object_id)
         if instance is not None and not self._running and not _subscriptions(instance).busy:
             self._active = False
+
+
+class _Change(Answer):
+    """News of a stream that waits until it is durable."""
+
+    __slots__ = ("_feed", "_news", "_path")
+
+    def __init__(self, feed: SubscriptionFeed, path: str, news: News) -> None:
+        self._feed = feed
+        self._path = path
+        self._news = news
+
+    def __call__(self) -> None:
+        self._feed.note(self._path, self._news)
+
+    def fail(self, error: Exception) -> None:
+        self._feed.doubt(self._path)
 
 
 def _subscriptions(instance: Instance) -> Subscriptions:
