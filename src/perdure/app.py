@@ -153,6 +153,7 @@ class App:
 
         return await durable_response(
             self.runtime,
+            self.stream_surface.service,
             source,
             address_of,
             stream=stream,

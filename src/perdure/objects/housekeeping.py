@@ -123,6 +123,9 @@ class Housekeeping:
         None when the pages cannot be moved now, or the instance is gone.
         """
         store, opened = self._runtime.store, instance.opened
+        self._runtime.commit_now()
+        if instance.gate.broken:
+            return None
         try:
             sequence = store.materialise(opened)
             instance.gate.commit(sequence)
@@ -131,8 +134,7 @@ class Housekeeping:
             else:
                 instance.gate.release(sequence)
             await instance.sync()
-            if instance.storage.dirty:
-                instance.commit()
+            self._runtime.commit_now()
             if instance.gate.broken:
                 store.abandon_checkpoint(opened.key)
                 return None
@@ -269,8 +271,7 @@ class Housekeeping:
             return
         if instance.tasks:
             await asyncio.wait(list(instance.tasks), timeout=1)
-        if instance.storage.dirty:
-            instance.commit()
+        self._runtime.commit_now()
         try:
             await instance.sync()
             if not instance.gate.broken:

@@ -49,6 +49,8 @@ class Instance:
         self.storage = self.opened.storage
         self.streams = Streams(self.storage, runtime.now_ms)
         self._held = self.storage.read_meta("held") is not None
+        if self._held and (alarm := self.storage.get_alarm()) is not None:
+            runtime.alarms.set(self.object_id, alarm)  # the index says only that it is held
         self.object = object_class(self)
         self.last_active = runtime.loop.time()
         if self.storage.dirty and not self._dirty_queued:

@@ -381,6 +381,14 @@ class Runtime:
             self.loop.call_soon(self._commit_all)
         self._dirty.append(instance)
 
+    def commit_now(self) -> None:
+        """Commit what has been written so far, of all objects together.
+
+        Before an object commits by itself: what one turn wrote to several of them stays in one group.
+        """
+        if self._dirty:
+            self._commit_all()
+
     def _commit_all(self) -> None:
         dirty, self._dirty = self._dirty, []
         with self.store.journal.together():

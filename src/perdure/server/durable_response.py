@@ -19,7 +19,7 @@ from ..objects.runtime import Runtime
 from ..stream_hosts.writers import StreamWriter
 from ..wire.durable_streams import CreateRequest, is_json, split_json
 from .replies import json_reply
-from .streams.service import STREAM_ROOT
+from .streams.service import STREAM_ROOT, StreamService
 from .streams.surface import CONTROL, STOP, check_stream_path
 
 STREAM_KEPT_S = 24 * 3600
@@ -40,6 +40,7 @@ _tasks: set[asyncio.Task[str]] = set()
 
 async def durable_response(
     runtime: Runtime,
+    service: StreamService,
     source: AsyncIterable[Any],
     address_of: Callable[[str], str],
     *,
@@ -60,6 +61,7 @@ async def durable_response(
         encode=_encode_json if json else _encode_bytes,
         failure=lambda text: None if chunks is None else msgspec.json.encode(_failure(chunks, text)),
         stopped=None if chunks is None else msgspec.json.encode(_STOPPED[chunks]),
+        tell=service.tell,
     )
     await writer.begin(CreateRequest(content_type, ttl_s, None, False, None))
     task = asyncio.create_task(writer.run(), name=f"stream {path}")

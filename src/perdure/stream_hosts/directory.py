@@ -172,7 +172,8 @@ class StreamDirectory:
             return
 
         def forget(home: StreamHost) -> None:
-            home.set_pointer(path, None)
+            if home.pointer(path) == number:  # not a newer one's
+                home.set_pointer(path, None)
 
         self.enter(self.home(path), forget, _ignore)
 

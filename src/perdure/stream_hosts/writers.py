@@ -21,6 +21,7 @@ from ..errors import LimitExceeded, ObjectReset, Overloaded, StorageError, Strea
 from ..objects.runtime import Runtime
 from ..streams.producers import Verdict
 from ..streams.stream import ENTRY_BYTES_MAX
+from ..values import format_offset
 from ..wire.durable_streams import CreateRequest, Producer
 from .directory import StreamDirectory
 from .host import StreamHost
@@ -38,6 +39,10 @@ WAITING_BYTES_MAX = 1024 * 1024
 """Bytes of entries that wait for the append under way; past it the source waits, too."""
 
 
+Tell = Callable[[StreamHost, HostedStream, str | None], None]
+"""Told in the turn in which a stream was made (with where it begins) or has grown (None): see `SubscriptionFeed`."""
+
+
 class StreamWriter:
     """Writes one stream. `begin`, then `run`; `stop` from anywhere."""
 
@@ -50,8 +55,10 @@ class StreamWriter:
         encode: Callable[[Any], bytes],
         failure: Callable[[str], bytes | None],
         stopped: bytes | None,
+        tell: Tell = lambda host, hosted, before: None,
     ) -> None:
         self.path = path
+        self._tell = tell
         self._directory = StreamDirectory(runtime)
         self._runtime = runtime
         self._source = source
@@ -80,7 +87,9 @@ class StreamWriter:
 
         def begin(host: StreamHost) -> None:
             host.begin_writing(self.path, request, self._lost)
-            self._number = host.get(self.path).stream.stored.number
+            hosted = host.get(self.path)
+            self._number = hosted.stream.stored.number
+            self._tell(host, hosted, format_offset(0))
 
         try:
             await self._directory.run(self.path, begin)
@@ -185,6 +194,8 @@ class StreamWriter:
             outcome = hosted.append(entries, producer, None, close=close)
             if outcome.verdict not in (Verdict.ACCEPTED, Verdict.DUPLICATE):
                 raise StreamConflict(f"someone else writes stream {self.path!r} as {PRODUCER_ID!r}")
+            if entries and outcome.verdict is Verdict.ACCEPTED:
+                self._tell(host, hosted, None)
             if close:
                 host.end_writing(self.path)
             else:
@@ -213,6 +224,7 @@ class StreamWriter:
             hosted = host.find(self.path)
             if hosted is not None and self._is_ours(hosted) and not hosted.stream.closed:
                 hosted.append([] if self._lost is None else [self._lost], None, None, close=True)
+                self._tell(host, hosted, None)
             host.end_writing(self.path)
 
         self._directory.visit(self.path, end, lambda _error: None)

@@ -48,6 +48,13 @@ class Span(NamedTuple):
     closed: bool
 
 
+def check_entries(entries: Sequence[bytes]) -> None:
+    """Raises LimitExceeded (``entry_bytes_max``) for entries that no stream may hold."""
+    for entry in entries:
+        if len(entry) > ENTRY_BYTES_MAX:
+            raise LimitExceeded("entry_bytes_max", len(entry), ENTRY_BYTES_MAX)
+
+
 class Follower(Protocol):
     """Someone who is told by a stream when more of it is durable."""
 
@@ -129,9 +136,7 @@ class Stream:
 
     def extend(self, entries: Sequence[bytes]) -> int:
         """Like `append`; return the tail's position."""
-        for entry in entries:
-            if len(entry) > ENTRY_BYTES_MAX:
-                raise LimitExceeded("entry_bytes_max", len(entry), ENTRY_BYTES_MAX)
+        check_entries(entries)
         position = self._storage.stream_table.append(self._stored, entries)
         self._storage.mark_dirty()
         self._touched(self)

@@ -92,12 +92,12 @@ async def test_an_entry_has_a_largest_size(tmp_path: Path, way: Way, monkeypatch
         assert (await client.append("a", b"x", stream_seq="1")).status_code == 204
 
 
-@pytest.mark.xfail(reason="the stream is made before its first content is looked at", strict=True)
 async def test_a_first_content_that_is_refused_makes_nothing(
     tmp_path: Path, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No stream, no fork."""
     monkeypatch.setattr("perdure.streams.stream.ENTRY_BYTES_MAX", 1_000)
+    monkeypatch.setattr("perdure.server.streams.service.ENTRY_BYTES_MAX", 1_000)
     async with serving_streams(stream_app(tmp_path), way) as client:
         await client.create("a")
         for path, headers in (("b", {}), ("fork", {"stream-forked-from": "/v1/stream/a"})):

@@ -29,6 +29,7 @@ from ...stream_hosts.host import StreamHost
 from ...stream_hosts.hosted import HostedStream
 from ...stream_hosts.subscriptions import SubscriptionFeed
 from ...streams.producers import Verdict
+from ...streams.stream import ENTRY_BYTES_MAX, check_entries
 from ...values import encode_offset, format_offset
 from ...wire.durable_streams import (
     AppendRequest,
@@ -159,7 +160,7 @@ class StreamService:
         entries = self._entries(exchange, is_json(request.content_type or ""), allow_empty=True)
         self._quotas.check_size(len(exchange.body))
         hosted = host.create(path, request, entries)
-        self._made(host, hosted)
+        self.tell(host, hosted, format_offset(0))  # what it begins with, a fork's too, is news
         return _created(hosted, exchange, new=True)
 
     def _fork_at(
@@ -188,22 +189,23 @@ class StreamService:
             self.directory.moved(path, number)
         elif pointer is not None:
             home.set_pointer(path, None)
-        self._made(host, hosted)
+        self.tell(host, hosted, format_offset(0))  # what it begins with, a fork's too, is news
         return _created(hosted, exchange, new=True)
 
-    def _made(self, host: StreamHost, hosted: HostedStream) -> None:
+    def tell(self, host: StreamHost, hosted: HostedStream, before: str | None) -> None:
+        """Tell subscriptions that a stream was made (``before``: where it begins) or has grown (None)."""
         if self.feed.active:
-            tail = hosted.stream.tail_offset
-            # Content that it begins with, a fork's too, is news; where there is none it is linked at its tail.
-            self.feed.changed(instance_of(host), hosted.stream.name, tail, format_offset(0))
+            self.feed.changed(instance_of(host), hosted.stream.name, hosted.stream.tail_offset, before)
 
     def _entries(self, exchange: Exchange, json: bool, *, allow_empty: bool) -> list[bytes]:
         body = exchange.body
         if not body:
             return []
+        entries = split_json(body) if json else [body]
+        if len(body) > ENTRY_BYTES_MAX:
+            check_entries(entries)
         if not json:
-            return [body]
-        entries = split_json(body)
+            return entries
         if not entries and not allow_empty:
             raise RemoteProtocolError("an empty array appends nothing")
         if len(entries) > self.limits.messages_per_append_max:
@@ -260,7 +262,7 @@ class StreamService:
         producer = request.producer
         if producer is None:
             if outcome.verdict is Verdict.ACCEPTED and exchange.body:
-                self._grown(host, hosted)
+                self.tell(host, hosted, None)
             return Reply(204, headers)
         kept = outcome.kept
         match outcome.verdict:
@@ -272,7 +274,7 @@ class StreamService:
                 )
                 if outcome.verdict is Verdict.DUPLICATE or not exchange.body:
                     return Reply(204, headers)
-                self._grown(host, hosted)
+                self.tell(host, hosted, None)
                 return Reply(200, headers)
             case Verdict.STALE:
                 assert kept is not None
@@ -289,10 +291,6 @@ class StreamService:
                     (b"producer-expected-seq", str(expected).encode()),
                     (b"producer-received-seq", str(producer.seq).encode()),
                 )
-
-    def _grown(self, host: StreamHost, hosted: HostedStream) -> None:
-        if self.feed.active:
-            self.feed.changed(instance_of(host), hosted.stream.name, hosted.stream.tail_offset, None)
 
     # --- HEAD, DELETE
 
