@@ -3,6 +3,7 @@
 # make bench         the benchmarks' table
 # make crash         20,000 points of the crash simulator (POINTS=, SEED=)
 # make soak          kill -9 rounds of a whole server under load (ROUNDS=)
+# make soak-streams  the same under producers and readers of Durable Streams
 # make clean         remove .venv and caches; data stays
 #
 # Each makes .venv by itself the first time.
@@ -20,7 +21,7 @@ export PYTHON
 
 BIN := .venv/bin
 
-.PHONY: demo test check bench crash soak clean
+.PHONY: demo test check bench crash soak soak-streams clean
 
 demo: .venv/installed-demo
 	@$(BIN)/perdure demo --host $(HOST) --port $(PORT) --data $(DATA)
@@ -43,6 +44,9 @@ crash: .venv/installed-test
 
 soak: .venv/installed-test
 	$(BIN)/python -m tests.soak --rounds $(ROUNDS)
+
+soak-streams: .venv/installed-test
+	$(BIN)/python -m tests.soak.streams --rounds $(ROUNDS)
 
 .venv/installed-demo: pyproject.toml scripts/install
 	@scripts/install demo

@@ -247,9 +247,9 @@ class Raw:
         """Write."""
         self.writer.write(b"".join(pieces))
 
-    async def answer(self, *, head: bool = False) -> RawAnswer:
+    async def answer(self, *, head: bool = False, timeout_s: float = 10) -> RawAnswer:
         """The next answer. ``head``: it is one to HEAD, without a body."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(timeout_s):
             lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:-2])}
             status = int(lines[0].split()[1])
@@ -274,10 +274,14 @@ async def raw(address: str, *, receive_bytes: int | None = None) -> AsyncIterato
     """A connection of one's own. ``receive_bytes``: how much the system keeps of what is not read."""
     host, port = address.split(":")
     connection = socket.socket()
-    if receive_bytes is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-    connection.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(connection, (host, int(port)))
+    try:
+        if receive_bytes is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, (host, int(port)))
+    except BaseException:
+        connection.close()
+        raise
     reader, writer = await asyncio.open_connection(sock=connection)
     try:
         yield Raw(reader, writer)

@@ -191,4 +191,4 @@ async def test_an_idle_connection_is_closed(tmp_path: Path, way: Way) -> None:
             assert (await connection.answer()).status == 204
             started = asyncio.get_running_loop().time()
             assert await connection.ended()
-            assert 0.25 < asyncio.get_running_loop().time() - started < 1.5
+            assert 0.25 < asyncio.get_running_loop().time() - started < 5

@@ -32,7 +32,7 @@ async def test_a_connection_is_rotated_with_a_newer_cursor(tmp_path: Path, way: 
             started = asyncio.get_running_loop().time()
             async with client.events("a", "0000000000000001", cursor=cursor) as events:
                 first, last = await events.rest()
-            assert 0.14 < asyncio.get_running_loop().time() - started < 2
+            assert 0.14 < asyncio.get_running_loop().time() - started < 5
             assert (first.data, last.data) == (None, None)
             assert first.control["streamNextOffset"] == last.control["streamNextOffset"] == "0000000000000001"
             assert last.control["upToDate"] is True
@@ -75,7 +75,7 @@ async def test_a_long_poll_waits_its_time(tmp_path: Path, way: Way) -> None:
         started = asyncio.get_running_loop().time()
         waited = await client.read("a", START, live="long-poll")
         assert (waited.status_code, waited.content) == (204, b"")
-        assert 0.19 < asyncio.get_running_loop().time() - started < 2
+        assert 0.19 < asyncio.get_running_loop().time() - started < 5
         facts = ("stream-next-offset", "stream-up-to-date")
         assert [waited.headers[name] for name in facts] == [START, "true"]
         poll = asyncio.create_task(client.read("a", "now", live="long-poll"))
@@ -104,12 +104,12 @@ async def test_a_reader_that_leaves_is_noticed(client: StreamClient) -> None:
 
 async def test_a_poll_that_is_cut_is_noticed(tmp_path: Path, way: Way) -> None:
     """Long before its time."""
-    async with serving_streams(stream_app(tmp_path, limits=limited(long_poll_ms=2_000)), way) as client:
+    async with serving_streams(stream_app(tmp_path, limits=limited(long_poll_ms=20_000)), way) as client:
         await client.create("a")
         async with raw(client.address) as connection:
             connection.send(asked("GET", "a?offset=now&live=long-poll"))
             await until(lambda: client.stream("a").readers == 1)
-        await until(lambda: client.stream("a").readers == 0, timeout_s=1)
+        await until(lambda: client.stream("a").readers == 0)
 
 
 # --- readers that are behind

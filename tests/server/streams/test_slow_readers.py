@@ -52,7 +52,7 @@ def _piece(number: int) -> bytes:
 
 async def _numbers(connection: Raw) -> list[int]:
     """The numbers of the pieces that a reader gets, to the end of the body; all of each must be there."""
-    body = (await connection.answer()).body
+    body = (await connection.answer(timeout_s=50)).body
     found = re.findall(rb"(\d{6})(x+)", body)
     assert {len(rest) for _, rest in found} == {PIECE_BYTES - 6}
     assert body.count(b"event: control\n") >= len(found) + 1
