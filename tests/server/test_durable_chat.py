@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from starlette.requests import HTTPConnection
 from tests.chat.rooms import Echo, lead, led_room
 from tests.running import serving, until
 from tests.server.apps import NOON_MS, counted, served, set_clock
-from tests.server.clients import http, user_turn
+from tests.server.clients import events, http, user_turn
 
 from perdure import App, User
 from perdure.chat.room import REPLAY_GRACE_MS
@@ -49,16 +50,15 @@ def shown_headers(response: httpx2.Response) -> dict[str, str]:
 async def whole(client: httpx2.AsyncClient, url: str) -> list[dict[str, Any]]:
     """The stream from its start to its end, read without any header."""
     found: list[dict[str, Any]] = []
-    offset = "-1"
-    async with asyncio.timeout(10):
-        while True:
-            separator = "&" if "?" in url else "?"
-            response = await client.get(f"{url}{separator}offset={offset}&live=long-poll")
-            assert response.status_code in (200, 204), response.text
-            found += response.json() if response.status_code == 200 else []
-            if response.headers.get("stream-closed") == "true":
-                return found
-            offset = response.headers["stream-next-offset"]
+    async with (
+        asyncio.timeout(10),
+        client.stream("GET", f"{url}{'&' if '?' in url else '?'}live=sse&offset=-1") as body,
+    ):
+        assert body.status_code == 200, await body.aread()
+        async for event in events(body):
+            if event.event == "data":
+                found += json.loads(event.data)
+    return found
 
 
 def by_header(connection: HTTPConnection) -> User | None:
