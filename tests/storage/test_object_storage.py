@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from perdure.errors import ForbiddenSQL, StorageError, StreamClosed, StreamNotFound
-from perdure.storage.stored_stream import StoredStream
 from perdure.storage.object_storage import Storage
+from perdure.storage.stored_stream import StoredStream
 
 from .conftest import Node
 

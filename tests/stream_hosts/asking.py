@@ -30,6 +30,7 @@ class Request:
         self.body = body
         self.on_drained: Callable[[], None] | None = None
         self.on_gone: Callable[[], None] | None = None
+        self.gone = False
         self.answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._begun: Reply | None = None
         self._written: list[bytes] = []

@@ -114,10 +114,6 @@ async def test_a_poll_that_is_cut_is_noticed(tmp_path: Path, way: Way) -> None:
         await until(lambda: client.stream("a").readers == 0)
 
 
-@pytest.mark.xfail(
-    reason="a read that begins after its client has left is never told so: it counts until its time is over",
-    strict=True,
-)
 @pytest.mark.parametrize("live", ["sse", "long-poll"])
 async def test_a_reader_that_leaves_before_it_is_let_in(
     tmp_path: Path, way: Way, live: str, monkeypatch: pytest.MonkeyPatch

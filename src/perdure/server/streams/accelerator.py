@@ -60,6 +60,7 @@ class FastExchange:
     on_drained: Callable[[], None] | None = None
     on_gone: Callable[[], None] | None = None
     disconnected = False
+    gone = False
     keep_alive = True
     more_body = True
     response_complete = False
@@ -134,9 +135,9 @@ class FastExchange:
 
     # --- the connection's side
 
-    def gone(self) -> None:
+    def leave(self) -> None:
         """The client has left."""
-        self.response_complete = True
+        self.gone = self.response_complete = True
         if self.on_gone is not None:
             self.on_gone()
 
@@ -171,7 +172,7 @@ class StreamHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         fast, self._fast = self._fast, None
         if fast is not None and not fast.response_complete:
-            fast.gone()
+            fast.leave()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None

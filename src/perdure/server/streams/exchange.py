@@ -60,6 +60,10 @@ class Exchange(Protocol):
     on_gone: Callable[[], None] | None
     """Called when the client has left a live read."""
 
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left."""
+
     def reply(self, reply: Reply) -> None:
         """Answer. Once; nothing happens when the client has left."""
 
@@ -137,6 +141,10 @@ class AsgiExchange:
 
     # --- the protocol's side
 
+    @property
+    def gone(self) -> bool:
+        return self._gone
+
     def reply(self, reply: Reply) -> None:
         if self._reply is None:
             self._reply = reply
@@ -186,7 +194,7 @@ class AsgiExchange:
             if isinstance(body, list):
                 body = b"".join(body)
             headers = [*headers, *self._common]
-            if not self._started and status not in (204, 304):
+            if not self._started and status not in (204, 304) and self.method != "HEAD":
                 headers.append((b"content-length", str(len(body)).encode()))
             await send({"type": "http.response.start", "status": status, "headers": headers})
             if not self._started:

@@ -43,6 +43,8 @@ class PendingRead(Answer):
         self._begin = begin
 
     def __call__(self) -> None:
+        if self._exchange.gone:
+            return
         try:
             self._begin()
         except PerdureError as error:
