@@ -107,7 +107,8 @@ class Housekeeping:
                 checkpoint = await self._begin_checkpoint(slot, instance)
                 if checkpoint is None:
                     return
-            if instance.idle and slot.instance is instance:
+            # What was committed while the checkpoint was under way is not in the file: then it is for another time.
+            if instance.idle and slot.instance is instance and opened.is_in_file:
                 slot.let_go(instance)
                 runtime.store.close_object(opened)
                 self._hibernated += 1

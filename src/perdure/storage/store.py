@@ -98,6 +98,11 @@ class OpenObject:
         """Whether streams have entries that are only in the journal and in memory."""
         return self.storage.stream_table.has_tail
 
+    @property
+    def is_in_file(self) -> bool:
+        """Whether its file has all that was committed, synced or not: what it lacks is lost with `close_object`."""
+        return not (self.has_tail or self.storage.database.log_frames)
+
 
 class Checkpoint:
     """A checkpoint under way: pages are in the object's file, `run` syncs it (from a thread).
