@@ -24,6 +24,11 @@ NAMES = {
     "perdure_object_resets": "counter",
     "perdure_turns_running": "gauge",
     "perdure_turns": "counter",
+    "perdure_stream_appends": "counter",
+    "perdure_stream_appended_bytes": "counter",
+    "perdure_stream_duplicates": "counter",
+    "perdure_stream_deliveries": "counter",
+    "perdure_stream_readers": "gauge",
 }
 
 
