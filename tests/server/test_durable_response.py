@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
 from tests.chat.rooms import Echo
-from tests.running import HURRIED, serving, until
+from tests.running import HURRIED, eventually, serving, until
 from tests.server.apps import set_clock
 from tests.server.clients import http
 
@@ -319,6 +319,36 @@ async def test_a_planned_stop_of_the_server(tmp_path: Path, protocol: Any) -> No
     async with site(tmp_path) as made:
         assert msgspec.json.decode((await made.read())[0]) == ends_with(LOSSES, protocol)
         assert (await made.read())[1]
+
+
+async def test_subscriptions_are_told(tmp_path: Path) -> None:
+    """Of a stream that is made, of what it says, and of the entry that ends it."""
+    async with site(tmp_path) as made:
+        subscription = {"type": "pull-wake", "pattern": "own/*", "wake_stream": "wakes"}
+        await made.client.put("/v1/stream/wakes", headers={"content-type": "application/json"})
+        assert (await made.client.put("/v1/stream/__ds/subscriptions/s", json=subscription)).status_code == 201
+
+        async def tail() -> str:
+            claim = await made.client.post("/v1/stream/__ds/subscriptions/s/claim", json={"worker": "w"})
+            if claim.status_code != 200:
+                return ""
+            (stream,) = claim.json()["streams"]
+            body = {"wake_id": claim.json()["wake_id"], "generation": claim.json()["generation"], "done": True}
+            body["acks"] = [{"stream": stream["path"], "offset": stream["tail_offset"]}]
+            headers = {"authorization": f"Bearer {claim.json()['token']}"}
+            ack = await made.client.post("/v1/stream/__ds/subscriptions/s/ack", json=body, headers=headers)
+            assert ack.status_code == 200, ack.text
+            return str(stream["tail_offset"])
+
+        made.source.give("a")
+        stop_url = (await made.generate()).json()["stopUrl"]
+        await eventually(lambda: _is(tail, "0000000000000001"))
+        await made.client.post(stop_url)
+        await eventually(lambda: _is(tail, "0000000000000002"))
+
+
+async def _is(get: Callable[[], Awaitable[str]], expected: str) -> bool:
+    return await get() == expected
 
 
 # --- how long it is kept
