@@ -96,9 +96,10 @@ def test_regenerate_and_edit(durable: React, server: Served, api: str) -> None:
     assert state.texts == [("user", "Count anew"), ("assistant", words(10))]
 
 
-def test_a_cut_line_is_an_error_and_resumes(durable: React, server: Served, line: Line) -> None:
+@pytest.mark.parametrize("api", [OWN, SHARED])
+def test_a_cut_line_is_an_error_and_resumes(durable: React, server: Served, line: Line, api: str) -> None:
     """Twice amid one answer; after each, what was there stays, and no word comes twice."""
-    tab = durable.open(line.url + OWN, new_room("words"))
+    tab = durable.open(line.url + api, new_room("words"))
     tab.do("send", text="Count")
     for so_far in (10, 30):
         tab.until_words(so_far)

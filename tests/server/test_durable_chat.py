@@ -242,6 +242,25 @@ async def test_post_is_answered_in_both_ways(tmp_path: Path) -> None:
         assert await whole(client, url) == chunks("id1", "You said: Hi")
 
 
+async def test_a_running_answer_is_taken_up_in_both_ways(tmp_path: Path) -> None:
+    """By the events in the body, and by the address, whose reader lets go of the body."""
+    led = led_room()
+    async with served(counted(tmp_path, led, double_answer=True)) as client:
+        assert (await client.get("/api/chat/r/stream")).status_code == 204
+        lead(led, "Hi", "Hello")
+        async with client.stream("POST", "/api/chat", json=user_turn("Hi")) as response:
+            posted = response.headers["location"]
+        async with client.stream("GET", "/api/chat/r/stream") as response:
+            url = response.headers["location"]
+            assert url.startswith(f"{TURN}?post=")
+            assert url != posted
+            await client.get(url)
+            assert b"[DONE]" not in await response.aread()
+        lead(led, "Hi", None)
+        assert (await client.get("/api/chat/r/stream")).text.endswith("data: [DONE]\n\n")
+        assert await whole(client, url) == chunks("id1", "Hello")
+
+
 async def test_the_body_is_let_go_of_when_the_address_is_read(tmp_path: Path) -> None:
     """Nobody reads that body any more: it ends amid the answer, while the stream goes on."""
     led = led_room()

@@ -98,13 +98,14 @@ async def test_a_session_is_there_for_whoever_asks(tmp_path: Path) -> None:
         assert (head.status_code, head.headers["stream-next-offset"]) == (200, "0000000000000000")
 
 
-async def test_a_session_begins_with_what_was_said(tmp_path: Path) -> None:
-    """Whatever clients said it, and in whichever way."""
+@pytest.mark.parametrize("path", [SESSION, "/v1/stream/rooms/r/session"])
+async def test_a_session_begins_with_what_was_said(tmp_path: Path, path: str) -> None:
+    """Whatever clients said it, and in whichever way; for the first reader, too."""
     async with served(counted(tmp_path, Echo)) as client:
         await client.post("/api/chat", json=user_turn("Hi"))
         # A message that is told after the fact has no run.
         expected = [*said("m1", "user", "Hi"), *said("id1", "assistant", "You said: Hi")]
-        assert await told(client) == expected
+        assert await told(client, path) == expected
 
 
 async def test_a_session_is_a_stream_of_the_room(tmp_path: Path) -> None:

@@ -61,7 +61,9 @@ class AiSdk:
 
     async def post(self, request: Request) -> ASGIApp:
         """``POST /api/chat``."""
-        object_id, answer_id = await self.submit(request)
+        return self._answer(request, *await self.submit(request))
+
+    def _answer(self, request: Request, object_id: ObjectId, answer_id: str) -> EventStream:
         if self._turn_urls is None:
             return self._events(object_id, answer_id)
         # Both ways at once: `useChat` reads the body, the Durable Streams transport goes where Location
@@ -100,7 +102,7 @@ class AiSdk:
     async def resume(self, request: Request) -> ASGIApp:
         """``GET /api/chat/{id}/stream``."""
         object_id, answer_id = await self.running(request)
-        return Response(status_code=204) if answer_id is None else self._events(object_id, answer_id)
+        return Response(status_code=204) if answer_id is None else self._answer(request, object_id, answer_id)
 
     async def running(self, request: Request) -> tuple[ObjectId, str | None]:
         """The room that a request's address names, and the id of the answer that can be resumed there."""

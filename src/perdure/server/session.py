@@ -80,12 +80,9 @@ class Sessions:
         """``GET /api/chat/{id}/session``."""
         object_id = self._runtime.object_id(self._class, request.path_params["id"])
         await self._door.admit(request, object_id.name)
-        await self._open(object_id)
         return self._surface.session_reader(object_id)
 
     async def _open(self, object_id: ObjectId) -> None:
-        """Have the session made, and durable: whoever reads it then sees all that it begins with."""
-
         async def work(instance: Instance) -> None:
             assert isinstance(instance.object, ChatRoom)
             instance.object.open_session()

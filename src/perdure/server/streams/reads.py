@@ -119,12 +119,16 @@ class StreamReads:
         if batch.entries or batch.closed:
             return answer()
         self._quotas.check_readers(stream)
-        submit(
-            place.instance.object,
-            PendingRead(
-                exchange, lambda: LongPoll(exchange, stream, self._counters, self._limits.long_poll_ms, answer)
-            ),
-        )
+
+        def begin() -> None:
+            # What was under way may have become durable before this: nobody would be told of it again.
+            found = stream.read_durable(offset, 1)
+            if found.entries or found.closed:
+                exchange.reply(answer())
+            else:
+                LongPoll(exchange, stream, self._counters, self._limits.long_poll_ms, answer)
+
+        submit(place.instance.object, PendingRead(exchange, begin))
         return None
 
     def _begin_events(self, request: ReadRequest, exchange: Exchange, place: Place) -> None:

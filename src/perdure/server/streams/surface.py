@@ -39,7 +39,7 @@ from .control import Control
 from .exchange import AsgiExchange, Exchange
 from .limits import StreamLimits
 from .listing import list_streams
-from .pending import PendingReply, fail, failed
+from .pending import PendingRead, PendingReply, fail, failed
 from .reads import Place, head_reply
 from .replies import NO_STORE, OriginPolicy, error_reply
 from .service import STREAM_ROOT, MethodNotAllowed, StreamService, stream_path
@@ -243,6 +243,11 @@ class StreamSurface:
             if name == SESSION_STREAM and isinstance(instance.object, ChatRoom):
                 instance.object.open_session()
             stream = instance.streams.get(name)
+            if stream.durable_position == 0 < stream.position:
+                # Just made: its first reader is to see all that it begins with.
+                again = partial(self._read_in_room, exchange, read, name, object_id, instance)
+                instance.gate.submit(True, PendingRead(exchange, lambda: instance.runtime.loop.call_soon(again)))
+                return
             place = Place(instance, stream, f"{object_id.key}.{stream.stored.number}")
             reply = head_reply(place) if read is None else self.service.reads.read(read, exchange, place)
         except PerdureError as error:
