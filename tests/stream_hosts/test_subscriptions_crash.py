@@ -47,6 +47,26 @@ async def test_an_append_whose_wake_was_swallowed(tmp_path: Path) -> None:
             assert await here.acked("s") == {"events/a": at(2), "events/new": at(1)}
 
 
+async def test_a_stream_that_was_made_anew_unheard(tmp_path: Path) -> None:
+    """Deleted, made again and longer than before, and killed before anyone was told: all of it is work."""
+    clock = Clock()
+    async with receiving() as receiver:
+        async with site(tmp_path / "one", clock=clock) as here:
+            await here.create("events/a", b"old")
+            await here.hook("s", receiver.url)
+            assert await here.acked("s") == {"events/a": at(1)}
+            with here.news_held():
+                await here.delete("events/a")
+                await here.create("events/a", b"new")
+                await here.append("events/a")
+                left = await killed(here.app.runtime, tmp_path / "two")
+        receiver.calls.clear()
+        async with site(left, clock=clock) as here:
+            await here.compared()
+            await until(lambda: receiver.calls)
+            assert receiver.calls[0].pending == {"events/a": (at(0), at(2))}
+
+
 async def test_a_call_without_an_answer_is_made_again(tmp_path: Path) -> None:
     """At once, as the same wake of the same generation: its receiver can tell."""
     clock = Clock()

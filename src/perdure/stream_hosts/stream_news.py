@@ -15,29 +15,34 @@ from ..streams.subscription import Subscription
 from ..streams.subscription_state import Effect, Link
 from ..values import format_offset
 from ..wire.subscriptions import BEFORE_FIRST_OFFSET, is_after, later_offset
+from .stream_tails import Tail
 
 START = format_offset(0)
 """Where streams begin."""
+
+NOT_KNOWN = Tail(BEFORE_FIRST_OFFSET, "")
 
 
 class News(msgspec.Struct, frozen=True):
     """What became of a stream since it was told of last.
 
     ``tail`` is where it ends now, None when it is gone. ``before`` is where it began, if it was made
-    since; None: it was there already. ``removed``: one of that name was there, and went away.
+    since; None: it was there already. ``removed``: one of that name was there, and went away. ``stream``
+    says which of that name it is; empty where there is none.
     """
 
     tail: str | None
     before: str | None = None
     removed: bool = False
+    stream: str = ""
 
     def then(self, later: News) -> News:
         """This and what came after it, in one."""
         if later.tail is None:
             return later
         if later.before is not None or self.tail is None:
-            return News(later.tail, later.before, removed=True)
-        return News(later_offset(self.tail, later.tail), self.before, self.removed)
+            return News(later.tail, later.before, removed=True, stream=later.stream)
+        return News(later_offset(self.tail, later.tail), self.before, self.removed, later.stream)
 
 
 class Survey:
@@ -61,23 +66,26 @@ class Known:
         self.id = id
         self.subscription = subscription
         links = subscription.state.links
-        self.tails = {path: links[path].tail for path in links if paths is None or path in paths}
+        self.tails = {
+            path: Tail(link.tail, link.stream) for path, link in links.items() if paths is None or path in paths
+        }
 
-    def missed(self, tails: Mapping[str, str], survey: Survey) -> dict[str, News]:
+    def missed(self, tails: Mapping[str, Tail], survey: Survey) -> dict[str, News]:
         """What it did not hear of streams that were found to end there."""
         found = ((path, self._missed(path, tail, survey)) for path, tail in tails.items())
         return {path: item for path, item in found if item is not None}
 
-    def _missed(self, path: str, tail: str, survey: Survey) -> News | None:
-        told = survey.news.get(path)
+    def _missed(self, path: str, found: Tail, survey: Survey) -> News | None:
+        told, tail = survey.news.get(path), found.offset
         if told is not None:
             if told.tail is None or told.removed or told.before is not None:
                 return None  # it was told all of it since
             tail = later_offset(told.tail, tail)
-        known = self.tails.get(path, BEFORE_FIRST_OFFSET)
-        # A stream that ends earlier than it did is another one of that name.
-        anew = known == BEFORE_FIRST_OFFSET or is_after(known, tail)
-        return News(tail, START if anew else None)
+        known = self.tails.get(path, NOT_KNOWN)
+        # A stream that ends earlier than it did is another one of that name, too.
+        anew = known.offset == BEFORE_FIRST_OFFSET or is_after(known.offset, tail)
+        anew = anew or known.stream not in ("", found.stream)
+        return News(tail, START if anew else None, stream=found.stream)
 
     def gone(self, found: set[str], survey: Survey) -> list[str]:
         """What it watched and is not among all that was ``found``."""
@@ -100,6 +108,7 @@ def tell(subscription: Subscription, news: Mapping[str, News], now_ms: int) -> l
         else:
             before = item.before or BEFORE_FIRST_OFFSET
             effects += subscription.stream_appended(path, item.tail, now_ms, before=before)
+        subscription.stream_is(path, item.stream)
     return effects
 
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from ..objects.runtime import Runtime
+from ..streams.stream import Stream
 from .directory import HOST_COUNT, StreamDirectory
 from .host import StreamHost
 
@@ -23,8 +24,19 @@ NAMES_AT_ONCE = 200
 """Names of one host that are looked through together."""
 
 
+class Tail(NamedTuple):
+    """Where a stream ends. ``stream`` tells it from others that had its path before."""
+
+    offset: str
+    stream: str
+
+
+Tails = dict[str, Tail]
+"""Tails by path."""
+
+
 class _Page(NamedTuple):
-    tails: dict[str, str]
+    tails: Tails
     last: str | None
     """The last name that was looked at, if there may be more."""
 
@@ -35,14 +47,14 @@ class StreamTails:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
-    async def of(self, paths: Iterable[str]) -> dict[str, str]:
+    async def of(self, paths: Iterable[str]) -> Tails:
         """The tails of these streams, as far as there are such streams."""
-        tails: dict[str, str] = {}
+        tails: Tails = {}
         async for group in self.named(paths):
             tails |= group
         return tails
 
-    async def named(self, paths: Iterable[str]) -> AsyncIterator[dict[str, str]]:
+    async def named(self, paths: Iterable[str]) -> AsyncIterator[Tails]:
         """The same, a group at a time."""
         # A directory of its own: what a lasting one remembers of forks could be over, and it would not be told.
         directory, wanted = StreamDirectory(self._runtime), list(paths)
@@ -51,15 +63,15 @@ class StreamTails:
             found = await asyncio.gather(*(directory.run(path, partial(_tail, path)) for path in group))
             yield {path: tail for path, tail in zip(group, found, strict=True) if tail is not None}
 
-    async def all(self, wanted: Callable[[str], bool]) -> dict[str, str]:
+    async def all(self, wanted: Callable[[str], bool]) -> Tails:
         """The tails of all streams whose paths are wanted."""
-        tails: dict[str, str] = {}
+        tails: Tails = {}
         for number in range(HOST_COUNT):
             async for page in self.in_host(number, wanted):
                 tails |= page
         return tails
 
-    async def in_host(self, number: int, wanted: Callable[[str], bool]) -> AsyncIterator[dict[str, str]]:
+    async def in_host(self, number: int, wanted: Callable[[str], bool]) -> AsyncIterator[Tails]:
         """The tails of all streams of one host whose paths are wanted, a page at a time."""
         directory = StreamDirectory(self._runtime)
         last: str | None = "" if directory.exists(number) else None
@@ -77,6 +89,11 @@ def _page(after: str, wanted: Callable[[str], bool], host: StreamHost) -> _Page:
     return _Page(tails, names[-1] if len(names) == NAMES_AT_ONCE else None)
 
 
-def _tail(path: str, host: StreamHost) -> str | None:
+def _tail(path: str, host: StreamHost) -> Tail | None:
     hosted = host.find(path)  # not what has expired, or is kept for its forks alone
-    return None if hosted is None else hosted.stream.tail_offset
+    return None if hosted is None else Tail(hosted.stream.tail_offset, stream_id(host.name, hosted.stream))
+
+
+def stream_id(host_name: str, stream: Stream) -> str:
+    """Tells a stream from all others: hosts give no number twice."""
+    return f"{host_name}.{stream.stored.number}"

@@ -28,7 +28,6 @@ from ..streams.subscription import Subscription
 from ..streams.subscription_state import AppendWake, DeliverWebhook, Effect, Link, SetTimer, SubscriptionState
 from ..values import ObjectId
 from ..wire.subscriptions import (
-    BEFORE_FIRST_OFFSET,
     AckRequest,
     SubscriptionConfig,
     SubscriptionError,
@@ -42,8 +41,8 @@ from ..wire.subscriptions import (
 from ..wire.webhooks import TOKEN_TTL_S, read_wake_token, wake_token
 from .directory import HOST_COUNT, StreamDirectory
 from .host import StreamHost
-from .stream_news import Known, News, Survey, tell
-from .stream_tails import StreamTails
+from .stream_news import NOT_KNOWN, Known, News, Survey, tell
+from .stream_tails import StreamTails, Tail, Tails, stream_id
 from .webhook_delivery import deliver
 from .webhook_keys import WebhookKeys
 
@@ -58,7 +57,7 @@ AGAIN_MS = 1_000
 WATCHED_CACHED = 100_000
 """Paths of which is kept whether anyone watches them."""
 
-Search = Callable[[], AsyncIterator[dict[str, str]]]
+Search = Callable[[], AsyncIterator[Tails]]
 """Asks for the tails of some streams, page by page."""
 
 _Result = TypeVar("_Result")
@@ -183,7 +182,7 @@ class Subscriptions(DurableObject):
             SubscriptionError: ``SUBSCRIPTION_ALREADY_EXISTS``: with another configuration.
             PerdureError: the streams' hosts cannot be asked now; nothing has changed.
         """
-        seed, tails = secrets.token_bytes(16), dict[str, str]()
+        seed, tails = secrets.token_bytes(16), Tails()
         wants = Subscription.create(id, config, {}, seed=seed, now_ms=self.now_ms()).watches
         with self._survey(wants) as survey:
             if id not in self._all:
@@ -196,7 +195,9 @@ class Subscriptions(DurableObject):
                 raise SubscriptionError("SUBSCRIPTION_ALREADY_EXISTS", f"{id!r} exists with another configuration")
             return False, self.document(id)
         now_ms = self.now_ms()
-        subscription = Subscription.create(id, config, tails, seed=seed, now_ms=now_ms)
+        ends = {path: tail.offset for path, tail in tails.items()}
+        subscription = Subscription.create(id, config, ends, seed=seed, now_ms=now_ms)
+        _identify(subscription, tails)
         self._all[id] = subscription
         self._root_urls[id] = root_url
         self._watched.clear()
@@ -244,8 +245,10 @@ class Subscriptions(DurableObject):
         links = subscription.state.links
         # What it watched already was told to it; the rest was told to the survey.
         missed = {path: item for path, item in survey.news.items() if path in wanted and path not in links}
-        ends = {path: links[path].tail if path in links else tails.get(path, BEFORE_FIRST_OFFSET) for path in wanted}
+        new = {path: tails.get(path, NOT_KNOWN) for path in wanted if path not in links}
+        ends = {path: new[path].offset if path in new else links[path].tail for path in wanted}
         effects = subscription.links_added(ends, now_ms)
+        _identify(subscription, new)
         self._watched.clear()
         self._keep(id, subscription, effects + tell(subscription, missed, now_ms))
 
@@ -275,7 +278,7 @@ class Subscriptions(DurableObject):
             tails = await self._tails.of(ahead)
             subscription = self._get(id)
             for path in tails.keys() & subscription.state.links.keys():
-                effects = subscription.stream_appended(path, tails[path], self.now_ms())
+                effects = subscription.stream_appended(path, tails[path].offset, self.now_ms())
                 self._keep(id, subscription, effects)
         subscription = self._get(id)
         answer = subscription.callback if webhook else subscription.ack
@@ -465,7 +468,12 @@ class SubscriptionFeed:
         awake = self._runtime.enter(self.object_id)
         if awake is not None and not _subscriptions(awake).watches(path):
             return
-        instance.gate.submit(True, _Change(self, path, News(None if removed else tail, before, removed)))
+        if removed:
+            news = News(None, removed=True)
+        else:
+            stream = stream_id(instance.object_id.name, instance.streams.get(path))
+            news = News(tail, before, stream=stream)
+        instance.gate.submit(True, _Change(self, path, news))
 
     def note(self, path: str, news: News) -> None:
         """This is durable."""
@@ -551,6 +559,11 @@ class _Change(Answer):
 
     def fail(self, error: Exception) -> None:
         self._feed.doubt(self._path)
+
+
+def _identify(subscription: Subscription, tails: Mapping[str, Tail]) -> None:
+    for path, tail in tails.items():
+        subscription.stream_is(path, tail.stream)
 
 
 def _subscriptions(instance: Instance) -> Subscriptions:

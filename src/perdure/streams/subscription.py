@@ -185,6 +185,13 @@ class Subscription:
             self._drop_wake_without_work()
         return self._done()
 
+    def stream_is(self, path: str, stream: str) -> None:
+        """Keep with the link which stream of that path it is to. Nothing happens when it is not watched."""
+        link = self.state.links.get(path)
+        if link is not None and link.stream != stream:
+            link.stream = stream
+            self._links_changed.add(path)
+
     def links_added(self, tails: Mapping[str, str], now_ms: int) -> list[Effect]:
         """Watch streams by name: their tails by path, "-1" for one that does not exist. Idempotent.
 

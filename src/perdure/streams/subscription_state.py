@@ -4,7 +4,8 @@
 
     {"id": "sub-1", "created_at_ms": 1778324210000, "seed": "<32 hexadecimal digits>",
      "config": {"type": "webhook", "pattern": "events/*", "webhook_url": "https://...", ...},
-     "links": {"events/a": {"glob": true, "acked": "0000000000000001", "tail": "0000000000000002"}},
+     "links": {"events/a": {"glob": true, "acked": "0000000000000001", "tail": "0000000000000002",
+                            "stream": "07.3"}},
      "generation": 7,
      "wake": {"wake_id": "w_...", "stream": "events/a", "phase": "sent", "lease_deadline_ms": ...,
               "snapshot": {"events/a": "0000000000000002"}},
@@ -35,13 +36,15 @@ Phase = Literal["waiting", "sending", "sent"]
 class Link(msgspec.Struct, omit_defaults=True):
     """A stream that is watched: by the pattern (``glob``), by name (``explicit``), or both.
 
-    ``acked`` is what a worker is done with, ``tail`` the newest that is known of the stream.
+    ``acked`` is what a worker is done with, ``tail`` the newest that is known of the stream. ``stream``
+    tells it from others that had its path, or will have it; empty where nobody has said.
     """
 
     glob: bool = False
     explicit: bool = False
     acked: str = BEFORE_FIRST_OFFSET
     tail: str = BEFORE_FIRST_OFFSET
+    stream: str = ""
 
     @property
     def pending(self) -> bool:
