@@ -37,6 +37,13 @@ def test_what_was_synced_outlives_every_power_loss() -> None:
     assert all(image == {"a": b"old old "} for image in power_losses(replay(*SYNCED_FILE)))
 
 
+def test_a_file_that_was_made_past_it_is_as_any_other() -> None:
+    """Its first write makes it: what was not synced may be lost, and with its folder's sync it is sure."""
+    made = [Operation("write", "a", 0, b"new"), Operation("sync", "a")]
+    assert {image.get("a") for image in power_losses(replay(*made))} == {None, b"new"}
+    assert {image.get("a") for image in power_losses(replay(*made, Operation("sync_folder", "")))} == {b"new"}
+
+
 def test_an_unsynced_write_is_kept_or_lost() -> None:
     """Both happen, and nothing else for a write within a sector."""
     disk = replay(*SYNCED_FILE, Operation("write", "a", 4, b"new!"))

@@ -1,11 +1,12 @@
 """The crash simulator: cut a store off at any point, recover, and find every durable commit.
 
-A *workload* (crash_workload.py) runs on a store whose every file operation is logged
-(disk.py). Its log is then cut at many *points*. What a crash at a point leaves behind, by a
-kill or by a power loss, goes into a new folder; a store opens it, recovers, and must hold
-what crash_model.py says: every commit that was reported durable, whole, in order, and
-nothing half. Then one of two things: the recovered store is worked on and checked again, or
-the recovery itself is cut at a point, and recovered once more.
+A *workload* runs on a store whose every file operation is logged (disk.py): ``objects`` uses a
+store in every way that a runtime does (crash_workload.py), ``streams`` is a server with its
+clients (crash_streams.py). The log is then cut at many *points*. What a crash at a point leaves behind,
+by a kill or by a power loss, goes into a new folder; a store opens it, recovers, and must hold
+what the workload's `History` says: every commit that was reported durable, whole, in order, and
+nothing half. Then one of two things: the recovered store is worked on and checked again, now and
+then with another crash while it is; or the recovery itself is cut at a point, and recovered once more.
 
 From a shell::
 
@@ -22,7 +23,6 @@ Every point is a function of the seed: a failure names itself and the command th
 from __future__ import annotations
 
 import argparse
-import itertools
 import multiprocessing
 import os
 import shutil
@@ -30,39 +30,74 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal, NamedTuple, Protocol
 
 from ..errors import PerdureError, StorageError
+from ..objects import housekeeping
 from ..storage import appends, database, journal, redo
 from ..storage.store import Store
 from ..values import ObjectId
-from .crash_model import MIGRATIONS, History, ObjectState, difference, read_store
-from .crash_workload import COMMITTED, OBJECT_IDS, StoreMaker, Workload
+from .crash_model import COMMITTED, History, Lost, differences
+from .crash_streams import streams_workload
+from .crash_streams_history import StreamsHistory
+from .crash_workload import objects_workload
 from .disk import Disk, Image, Operation, RecordingFiles, write_image
+from .patches import patched
 
 POINTS_PER_WORKLOAD = 40
-WORKLOAD_STEPS = 140
-"""Steps of a workload: some 1,500 file operations."""
 
-STEPS_AFTER_RECOVERY = 12
+
+class Work(Protocol):
+    """A workload that is being run."""
+
+    def run(self, steps: int) -> None:
+        """Do so many random things."""
+
+    def check(self) -> None:
+        """Raises AssertionError when what is in memory is not as the history says."""
+
+    def close(self) -> None:
+        """Commit what is pending and let go of the folder."""
+
+
+class WorkloadKind(NamedTuple):
+    """A kind of workload: ``begin(folder, files, random, history, make_store)`` runs one on a recording disk.
+
+    ``steps`` make some 1,500 file operations; a recovered store is used for ``steps_after``.
+    """
+
+    begin: Callable[[Path, RecordingFiles, Random, Any, type[Store]], AbstractContextManager[Work]]
+    history: Callable[[], History]
+    steps: int
+    steps_after: int
+
+
+Workload = Literal["objects", "streams"]
+
+KINDS: Mapping[Workload, WorkloadKind] = {
+    "objects": WorkloadKind(objects_workload, History, 140, 12),
+    "streams": WorkloadKind(streams_workload, StreamsHistory, 260, 16),
+}
+
+BOTH: tuple[Workload, ...] = ("objects", "streams")
 
 SMALL_LIMITS: tuple[tuple[Any, str, int], ...] = (
     (appends, "TAIL_BYTES_MAX", 20_000),
     (database, "CACHE_KIBIBYTES", 64),
+    (housekeeping, "OBJECT_LOG_FRAMES_MAX", 8),
     (journal, "JOURNAL_WAL_FRAMES_MAX", 80),
     (journal, "TRIM_ROWS_MAX", 6),
     (redo, "REOPEN_BATCH", 2),
 )
 """The engine's limits, so small that a short workload crosses them."""
 
-
-class Lost(AssertionError):
-    """A recovered store is not what it must be."""
+CRASHES_AFTER = 0.25
+"""The part of the recovered stores that crash once more while they are worked on."""
 
 
 @dataclass(frozen=True)
@@ -113,55 +148,64 @@ def run_crash_points(
     points: int,
     seed: int,
     *,
+    workloads: tuple[Workload, ...] = BOTH,
     folder: Path | None = None,
-    make_store: StoreMaker = Store,
+    make_store: type[Store] = Store,
     make_files: Callable[[Path], RecordingFiles] = RecordingFiles,
     on_progress: Callable[[Report], None] = lambda report: None,
     failures_max: int = 10,
 ) -> Report:
-    """Try so many crash points; return what was found.
+    """Try so many crash points, shared between the workloads; return what was found.
 
     ``folder`` is where the simulated disks are made (default: a temporary folder).
     ``make_store`` and ``make_files`` put an engine under test that differs from ours; they serve the
     workload only: recovery is always the real one. Stops early after ``failures_max`` failures.
     """
     report = Report(seed)
-    for workload in itertools.count():
-        if report.points >= points or len(report.failures) >= failures_max:
-            return report
-        count = min(POINTS_PER_WORKLOAD, points - report.points)
-        report.add(run_workload(seed, workload, range(count), folder, make_store, make_files))
+    for workload, number, count in _stories(points, workloads):
+        if len(report.failures) >= failures_max:
+            break
+        report.add(run_workload(seed, workload, number, range(count), folder, make_store, make_files))
         on_progress(report)
-    raise AssertionError("unreachable")
+    return report
+
+
+def _stories(points: int, workloads: tuple[Workload, ...]) -> Iterator[tuple[Workload, int, int]]:
+    """Which workloads are run for so many points: kind, number, points of it."""
+    for index, start in enumerate(range(0, points, POINTS_PER_WORKLOAD)):
+        number, kind = divmod(index, len(workloads))
+        yield workloads[kind], number, min(POINTS_PER_WORKLOAD, points - start)
 
 
 def run_workload(
     seed: int,
-    workload: int,
+    workload: Workload,
+    number: int,
     points: range,
     folder: Path | None = None,
-    make_store: StoreMaker = Store,
+    make_store: type[Store] = Store,
     make_files: Callable[[Path], RecordingFiles] = RecordingFiles,
 ) -> Report:
     """Run one workload and try these points of it."""
     report = Report(seed)
+    story = f"{seed}.{number}"
     base = Path(tempfile.mkdtemp(prefix="perdure-crash-", dir=folder or _memory_folder()))
     try:
-        with small_limits():
+        with patched(*SMALL_LIMITS):
             try:
-                log, history = _record(base, Random(f"{seed}.{workload}"), make_store, make_files)
+                log, history = _record(base, KINDS[workload], Random(story), make_store, make_files)
             except (AssertionError, PerdureError) as error:
                 report.points = len(points)
-                report.failures.append(_failure(seed, f"{workload}", error))
+                report.failures.append(_failure(seed, workload, f"{number}", error))
                 return report
             report.operations = len(log)
             report.commits = sum(len(commits) for commits in history.commits.values())
-            for point, disk, cut in _walk(seed, workload, points, log):
-                random = Random(f"{seed}.{workload}.{point}")
+            for point, disk, cut in _walk(story, points, log):
+                random = Random(f"{story}.{point}")
                 try:
-                    _Point(base / str(point), history, log, random, report).check(disk, cut)
+                    _Point(base / str(point), KINDS[workload], random, report).check(history, log, disk, cut)
                 except Exception as error:  # whatever a recovery raises is a failure of it
-                    report.failures.append(_failure(seed, f"{workload}.{point}", error))
+                    report.failures.append(_failure(seed, workload, f"{number}.{point}", error))
                 report.points += 1
     finally:
         shutil.rmtree(base, ignore_errors=True)
@@ -169,24 +213,28 @@ def run_workload(
 
 
 def _record(
-    base: Path, random: Random, make_store: StoreMaker, make_files: Callable[[Path], RecordingFiles]
+    base: Path,
+    kind: WorkloadKind,
+    random: Random,
+    make_store: type[Store],
+    make_files: Callable[[Path], RecordingFiles],
 ) -> tuple[list[Operation], History]:
     folder = base / "workload"
     folder.mkdir()
-    files = make_files(folder)
+    files, history = make_files(folder), kind.history()
     try:
-        workload = Workload(folder, files, random, make_store=make_store)
-        workload.run(WORKLOAD_STEPS)
-        workload.check()
-        workload.close()
+        with kind.begin(folder, files, random, history, make_store) as work:
+            work.run(kind.steps)
+            work.check()
+            work.close()
     finally:
         files.close()
-    return files.log, workload.history
+    return files.log, history
 
 
-def _walk(seed: int, workload: int, points: range, log: list[Operation]) -> Iterator[tuple[int, Disk, int]]:
+def _walk(story: str, points: range, log: list[Operation]) -> Iterator[tuple[int, Disk, int]]:
     """Replay the log once, stopping at each point: (point, disk, operations applied)."""
-    cuts = sorted((Random(f"{seed}.{workload}.{point}.cut").randrange(len(log) + 1), point) for point in points)
+    cuts = sorted((Random(f"{story}.{point}.cut").randrange(len(log) + 1), point) for point in points)
     disk, applied = Disk(), 0
     for cut, point in cuts:
         for operation in log[applied:cut]:
@@ -198,100 +246,98 @@ def _walk(seed: int, workload: int, points: range, log: list[Operation]) -> Iter
 class _Point:
     """One crash, and what comes after it."""
 
-    def __init__(self, folder: Path, history: History, log: list[Operation], random: Random, report: Report) -> None:
+    def __init__(self, folder: Path, kind: WorkloadKind, random: Random, report: Report) -> None:
         self.folder = folder
-        self.history = history
-        self.log = log
+        self.kind = kind
         self.random = random
         self.report = report
 
-    def check(self, disk: Disk, cut: int) -> None:
-        if self.random.random() < 0.4:
-            self.report.kills += 1
-            image = disk.after_kill(self.log[cut] if cut < len(self.log) else None, self.random)
-        else:
-            self.report.power_losses += 1
-            image = disk.after_power_loss(self.random)
-        marks = [operation.number for operation in self.log[:cut] if operation.kind == "mark"]
-        durable = max((mark for mark in marks if mark < COMMITTED), default=0)
-        last = max((mark - COMMITTED for mark in marks if mark > COMMITTED), default=0)
-        files, found, recovery = self._recover(image, self.folder / "first")
-        expected = self._match(found, durable, last)
+    def check(self, history: History, log: list[Operation], disk: Disk, cut: int) -> None:
+        is_kill = self.random.random() < 0.4
+        self.report.kills += is_kill
+        self.report.power_losses += not is_kill
+        image = self._image(disk, log, cut, is_kill=is_kill)
+        files, found, recovery = self._recover(image, self.folder / "first", history, log, cut)
+        expected = history.match(found, log, cut)
         if self.random.random() < 0.5:
-            self._crash_again(image, files.log[: self.random.randrange(recovery + 1)], expected)
+            self._crash_in_recovery(
+                image, files.log[: self.random.randrange(recovery + 1)], expected, history, log, cut
+            )
         else:
-            self._work_on(expected)
+            self._work_on(image, files.log, history.after(expected, log, cut))
         shutil.rmtree(self.folder)
 
-    def _recover(self, image: Image, folder: Path) -> tuple[RecordingFiles, dict[ObjectId, ObjectState], int]:
+    def _image(self, disk: Disk, log: list[Operation], cut: int, *, is_kill: bool) -> Image:
+        """What a crash leaves when the log was applied to the disk up to ``cut``."""
+        if is_kill:
+            return disk.after_kill(log[cut] if cut < len(log) else None, self.random)
+        return disk.after_power_loss(self.random)
+
+    def _recover(
+        self, image: Image, folder: Path, history: History, log: list[Operation], cut: int
+    ) -> tuple[RecordingFiles, dict[ObjectId, Any], int]:
         """Open a store on what is left; return what it holds and how many operations its recovery made."""
         write_image(image, folder)
         files = RecordingFiles(folder)
         try:
-            store = _open(folder, files)
+            store = _open(folder, files, history)
             recovery = len(files.log)
             try:
-                return files, read_store(store, list(self.history.commits)), recovery
+                return files, history.read(store, log, cut), recovery
             finally:
                 store.close()
         finally:
             files.close()
 
-    def _match(self, found: dict[ObjectId, ObjectState], durable: int, last: int) -> dict[ObjectId, ObjectState]:
-        """The moment of the history that was found.
-
-        Raises:
-            Lost: there is none.
-        """
-        moments = self.history.moments(durable, last)
-        for moment in moments:
-            expected = self.history.everything_at(moment)
-            if found == expected:
-                return expected
-        nearest = max(
-            (self.history.everything_at(moment) for moment in moments),
-            key=lambda expected: sum(found[object_id] == expected[object_id] for object_id in found),
-        )
-        wrong = "; ".join(
-            f"{object_id.key}: {difference(found[object_id], nearest[object_id])}"
-            for object_id in found
-            if found[object_id] != nearest[object_id]
-        )
-        raise Lost(f"durable up to {durable}, written up to {last}: {wrong}")
-
-    def _crash_again(self, image: Image, log: list[Operation], expected: dict[ObjectId, ObjectState]) -> None:
+    def _crash_in_recovery(
+        self,
+        image: Image,
+        recovery: list[Operation],
+        expected: dict[ObjectId, Any],
+        history: History,
+        log: list[Operation],
+        cut: int,
+    ) -> None:
         """The recovery was cut off, too: a second one must find the same."""
         self.report.second_crashes += 1
         disk = Disk(image)
-        for operation in log:
+        for operation in recovery:
             disk.apply(operation)
-        kill = self.random.random() < 0.4
-        second = disk.after_kill(None, self.random) if kill else disk.after_power_loss(self.random)
-        _, found, _ = self._recover(second, self.folder / "second")
+        second = self._image(disk, [], 0, is_kill=self.random.random() < 0.4)
+        _, found, _ = self._recover(second, self.folder / "second", history, log, cut)
         if found != expected:
-            wrong = {key.key: difference(found[key], expected[key]) for key in found if found[key] != expected[key]}
-            raise Lost(f"after a second crash during recovery: {wrong}")
+            raise Lost(f"after a second crash during recovery: {differences(found, expected)}")
 
-    def _work_on(self, expected: dict[ObjectId, ObjectState]) -> None:
-        """The recovered store is used, closed and opened again."""
+    def _work_on(self, image: Image, recovery: list[Operation], history: History) -> None:
+        """The recovered store is used, closed and opened again; or it crashes again while it is used."""
         folder = self.folder / "first"
         files = RecordingFiles(folder)
         try:
-            workload = Workload(folder, files, self.random, History(expected))
-            workload.run(STEPS_AFTER_RECOVERY)
-            workload.check()
-            workload.close()
-            store = _open(folder, files)
-            object_ids = list(workload.history.commits)
-            found = read_store(store, object_ids)
+            with self.kind.begin(folder, files, self.random, history, Store) as work:
+                work.run(self.kind.steps_after)
+                work.check()
+                work.close()
+            log, cut = files.log[:], len(files.log)
+            store = _open(folder, files, history)
+            found = history.read(store, log, cut)
             store.close()
         finally:
             files.close()
-        expected = workload.history.everything_at(COMMITTED)
-        for object_id in object_ids:
-            if found[object_id] != expected[object_id]:
-                what = difference(found[object_id], expected[object_id])
-                raise Lost(f"after going on from the recovery: {object_id.key}: {what}")
+        expected = history.expected(COMMITTED, cut)
+        if found != expected:
+            raise Lost(f"after going on from the recovery: {differences(found, expected)}")
+        if self.random.random() < CRASHES_AFTER:
+            self._crash_at_work(image, recovery, log, history)
+
+    def _crash_at_work(self, image: Image, recovery: list[Operation], log: list[Operation], history: History) -> None:
+        self.report.second_crashes += 1
+        cut = self.random.randrange(len(log) + 1)
+        disk = Disk(image)
+        for operation in [*recovery, *log[:cut]]:
+            disk.apply(operation)
+        second = self._image(disk, log, cut, is_kill=self.random.random() < 0.4)
+        _, found, _ = self._recover(second, self.folder / "second", history, log, cut)
+        history.match(found, log, cut)
 
 
 class _Deaf:
@@ -304,24 +350,11 @@ class _Deaf:
         raise AssertionError("nothing may fail") from error
 
 
-def _open(folder: Path, files: RecordingFiles) -> Store:
+def _open(folder: Path, files: RecordingFiles, history: History) -> Store:
     store = Store(folder, _Deaf(), notify=lambda callback: callback(), files=files, threaded=False)
-    for class_name in sorted({object_id.class_name for object_id in OBJECT_IDS}):
-        store.prepare_class(class_name, MIGRATIONS)
+    for class_name, migrations in sorted(history.migrations.items()):
+        store.prepare_class(class_name, migrations)
     return store
-
-
-@contextmanager
-def small_limits() -> Iterator[None]:
-    """Run the engine with `SMALL_LIMITS`."""
-    before = [getattr(module, name) for module, name, _ in SMALL_LIMITS]
-    try:
-        for module, name, value in SMALL_LIMITS:
-            setattr(module, name, value)
-        yield
-    finally:
-        for (module, name, _), value in zip(SMALL_LIMITS, before, strict=True):
-            setattr(module, name, value)
 
 
 def _memory_folder() -> Path | None:
@@ -330,19 +363,19 @@ def _memory_folder() -> Path | None:
     return folder if folder.is_dir() and os.access(folder, os.W_OK) else None
 
 
-def _failure(seed: int, point: str, error: BaseException) -> Failure:
+def _failure(seed: int, workload: Workload, point: str, error: BaseException) -> Failure:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     where = "" if isinstance(error, Lost) else f" ({Path(frame.filename).name}:{frame.lineno})"
-    command = f"python -m perdure.testing.crash --seed {seed} --point {point}"
-    return Failure(point, f"{type(error).__name__}: {error}{where}", command)
+    command = f"python -m perdure.testing.crash --workload {workload} --seed {seed} --point {point}"
+    return Failure(f"{workload} {point}", f"{type(error).__name__}: {error}{where}", command)
 
 
 # --- the command
 
 
-def _run_job(arguments: tuple[int, int, int]) -> Report:
-    seed, workload, count = arguments
-    return run_workload(seed, workload, range(count))
+def _run_job(arguments: tuple[int, Workload, int, int]) -> Report:
+    seed, workload, number, count = arguments
+    return run_workload(seed, workload, number, range(count))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -353,21 +386,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--points", type=int, default=2_000, help="how many crash points to try")
     parser.add_argument("--seed", type=int, default=1, help="what decides everything")
     parser.add_argument("--jobs", type=int, default=1, help="processes to use")
-    parser.add_argument("--point", help="try only this point, as a failure names it: WORKLOAD.POINT")
+    parser.add_argument(
+        "--workload", choices=[*BOTH, "both"], default="both", help="what is cut off; both share the points"
+    )
+    parser.add_argument("--point", help="try only this point, as a failure names it: NUMBER.POINT")
     options = parser.parse_args(arguments)
+    workloads = BOTH if options.workload == "both" else (options.workload,)
     if options.point:
-        workload, _, point = options.point.partition(".")
+        number, _, point = options.point.partition(".")
         only = range(int(point), int(point) + 1) if point else range(0)
-        report = run_workload(options.seed, int(workload), only)
+        report = Report(options.seed)
+        for workload in workloads:
+            report.add(run_workload(options.seed, workload, int(number), only))
     else:
-        report = _run_jobs(options.points, options.seed, options.jobs)
+        report = _run_jobs(options.points, options.seed, workloads, options.jobs)
     sys.stdout.write(f"{report}\n")
     return 1 if report.failures else 0
 
 
-def _run_jobs(points: int, seed: int, jobs: int) -> Report:
-    counts = [min(POINTS_PER_WORKLOAD, points - start) for start in range(0, points, POINTS_PER_WORKLOAD)]
-    tasks = [(seed, workload, count) for workload, count in enumerate(counts)]
+def _run_jobs(points: int, seed: int, workloads: tuple[Workload, ...], jobs: int) -> Report:
+    tasks = [(seed, *story) for story in _stories(points, workloads)]
     report, started = Report(seed), time.monotonic()
     context = multiprocessing.get_context("spawn")
     with context.Pool(jobs) as pool:

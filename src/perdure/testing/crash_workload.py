@@ -6,8 +6,8 @@ was committed goes into a `History`; ``on_durable`` is logged among the file ope
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -18,6 +18,7 @@ from ..storage.store import Checkpoint, OpenObject, Store
 from ..storage.stored_stream import StoredStream
 from ..values import ObjectId
 from .crash_model import (
+    COMMITTED,
     MIGRATIONS,
     NOTE_KEYS,
     NOTHING,
@@ -31,13 +32,8 @@ from .crash_model import (
 from .disk import RecordingFiles
 
 OBJECT_IDS = (*(ObjectId("Room", f"room {number}") for number in range(5)), ObjectId("Log", "Ångström/✓"))
-COMMITTED = 1 << 60
-"""A mark above it says: this sequence number was handed out; below it: this one is durable."""
-
 STREAM_COUNT = 5
 """Streams that an object may have."""
-
-StoreMaker = Callable[..., Store]
 
 
 class _Undo(Exception):
@@ -52,13 +48,13 @@ class Workload:
         folder: Path,
         files: RecordingFiles,
         random: Random,
-        history: History | None = None,
-        make_store: StoreMaker = Store,
+        history: History,
+        make_store: type[Store] = Store,
     ) -> None:
         self.folder = folder
         self.files = files
         self.random = random
-        self.history = history or History()
+        self.history = history
         self._make_store = make_store
         self._opened: dict[ObjectId, OpenObject] = {}
         self._states: dict[ObjectId, ObjectState] = {}
@@ -224,8 +220,8 @@ class Workload:
     def _write(self, opened: OpenObject, state: ObjectState, count: int, depth: int) -> ObjectState:
         writes = (self._put, self._delete, self._insert, self._change_notes, self._set_alarm, self._append)
         weights = [5, 2, 3, 2, 2, 8]
-        streams = (self._note, self._fork, self._end_stream)
-        for write in self.random.choices((*writes, *streams, self._transact), [*weights, 3, 2, 3, 2], k=count):
+        streams = (self._note, self._fork, self._end_stream, self._trim)
+        for write in self.random.choices((*writes, *streams, self._transact), [*weights, 3, 2, 3, 3, 2], k=count):
             state = write(opened, state, depth)
         return state
 
@@ -283,8 +279,20 @@ class Workload:
             opened.storage.mark_dirty()
             position = table.append(stream, entries)
             before = state.streams[name]
-            state.streams[name] = before._replace(entries=(*before.entries, *entries))
-            assert position == len(state.streams[name].entries)
+            after = state.streams[name] = before._replace(entries=(*before.entries, *entries))
+            assert position == after.position
+        return state
+
+    def _trim(self, opened: OpenObject, state: ObjectState, _depth: int) -> ObjectState:
+        name = self._stream_name(state)
+        stream = self._handle(opened, name)
+        if stream is not None:
+            before = state.streams[name]
+            wanted = self.random.randint(before.first, before.position)
+            first = opened.storage.stream_table.trim(stream, wanted)
+            is_shared = before.base is not None or any(other.base == name for other in state.streams.values())
+            assert first == before.first if is_shared else before.first <= first <= wanted
+            state.streams[name] = before._replace(entries=before.entries[first - before.first :], first=first)
         return state
 
     def _note(self, opened: OpenObject, state: ObjectState, _depth: int) -> ObjectState:
@@ -302,13 +310,13 @@ class Workload:
         name = f"stream {self.random.randrange(STREAM_COUNT)}"
         base = self._handle(opened, base_name)
         if base is not None and not base.hidden and name not in state.streams:
-            entries = state.streams[base_name].entries
-            end = self.random.randint(0, len(entries))
+            kept = state.streams[base_name]
+            end = self.random.randint(kept.first, kept.position)
             stream = opened.storage.stream_table.create(
                 name, base.content_type, self._now_ms, options=b"fork", base=base, base_end=end
             )
             assert stream.position == end
-            state.streams[name] = StreamState(entries[:end], base=base_name)
+            state.streams[name] = StreamState(kept.entries[: end - kept.first], base=base_name, first=kept.first)
         return state
 
     def _end_stream(self, opened: OpenObject, state: ObjectState, _depth: int) -> ObjectState:
@@ -400,3 +408,11 @@ def _delete(streams: dict[str, StreamState], name: str | None) -> None:
             return
         base = streams.pop(name).base
         name = base if base is not None and streams[base].hidden else None
+
+
+@contextmanager
+def objects_workload(
+    folder: Path, files: RecordingFiles, random: Random, history: History, make_store: type[Store] = Store
+) -> Iterator[Workload]:
+    """A workload on the store in ``folder``."""
+    yield Workload(folder, files, random, history, make_store)

@@ -251,6 +251,8 @@ class Disk:
         if path.endswith("-shm"):
             return
         if kind in ("write", "truncate"):
+            if path not in self._names:  # made past `Files`: for its mode
+                self._rename_all(path, [(path, _Inode(), True)])
             inode = self._names[path]
             assert inode is not None
             inode.apply(operation)
