@@ -36,6 +36,9 @@ The tree (retryable errors carry ``retryable = True``; final ones do not)::
     ├── ModelError                 the language model failed
     │   ├── ModelOverloaded        retryable
     │   └── ModelTimeout           retryable
+    ├── ToolError                  a tool failed; its text is for the model
+    │   └── ToolInterrupted        a crash cut it off; whether it had its effect is not known
+    ├── Busy                       the room answers already, and drops what comes meanwhile; 409, retryable
     └── ConfigError                a setting that cannot work; says what to do
 
 ``code`` is the stable name that clients see, ``status`` the HTTP status that a surface
@@ -307,6 +310,26 @@ class ModelTimeout(ModelError):
 
     code = "model_timeout"
     status = 504
+    retryable = True
+
+
+class ToolError(PerdureError):
+    """A tool failed. Raise it in a tool to say why to the model, in your own words."""
+
+    code = "tool_error"
+
+
+class ToolInterrupted(ToolError):
+    """The tool was cut off by a restart of the server; whether it took effect is not known."""
+
+    code = "tool_interrupted"
+
+
+class Busy(PerdureError):
+    """The room is answering; say it again when it has."""
+
+    code = "busy"
+    status = 409
     retryable = True
 
 

@@ -198,7 +198,6 @@ class Remembering(ChatRoom):
 
     async def on_connect(self, connection: Connection) -> None:
         Remembering.offsets.append(connection.query.get("offset"))
-        await super().on_connect(connection)
 
     async def respond(self, turn: TurnContext) -> AsyncIterator[str]:
         for number in range(turn.partial.count(" "), 10):

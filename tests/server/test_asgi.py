@@ -290,7 +290,6 @@ class Working(ChatRoom):
     released: ClassVar[asyncio.Event]
 
     async def on_connect(self, connection: Connection) -> None:
-        await super().on_connect(connection)
         self.background(type(self).released.wait())
 
 

@@ -439,12 +439,13 @@ class ChatRoom(DurableObject):
 
     # --- after a crash
 
-    async def on_start(self) -> None:
+    async def handle_start(self) -> None:
         """Take up the turns that a crash interrupted, then those that waited."""
         for answer in self._transcript.streaming():
             await self._recover(answer)
         if self._turn is None:
             self._next_turn()
+        await self.on_start()
 
     async def _recover(self, answer: StoredMessage) -> None:
         fold = MessageFold(answer.id)
@@ -484,13 +485,14 @@ class ChatRoom(DurableObject):
 
     # --- WebSocket clients
 
-    async def on_connect(self, connection: Connection) -> None:
+    async def handle_connect(self, connection: Connection) -> None:
         """Greet a client: everything, or what it missed since its offset."""
         connection.tag(DELTA if connection.query.get("delta") == "1" else UPDATE)
         self.context.touch_connections()
         self._audience.greet(connection)
+        await self.on_connect(connection)
 
-    async def on_message(self, connection: Connection, data: str | bytes) -> None:
+    async def handle_message(self, connection: Connection, data: str | bytes) -> None:
         """A client's frame."""
         message_id = None
         try:

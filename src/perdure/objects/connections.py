@@ -30,6 +30,8 @@ class Transport(Protocol):
 class Connection:
     """One live client of an object.
 
+    ``protocol`` names the frames that it speaks, where the server knows them by its address: ``room``
+    (``/ws/``), ``agents`` (``/agents/``), ``party`` (``/parties/``); "" for the application's own.
     ``tags`` select connections (`DurableObject.connections`), ``attachment`` is a small JSON
     value that is kept with the connection while the object hibernates.
     """
@@ -41,6 +43,7 @@ class Connection:
         "closed",
         "id",
         "joined",
+        "protocol",
         "query",
         "tags",
         "transport",
@@ -54,12 +57,14 @@ class Connection:
         *,
         user: str | None = None,
         query: dict[str, str] | None = None,
+        protocol: str = "",
         attachment_bytes_max: int = 16 * 1024,
     ) -> None:
         self.id = connection_id
         self.transport = transport
         self.user = user
         self.query = query or {}
+        self.protocol = protocol
         self.tags: tuple[str, ...] = ()
         self.closed = False
         self.joined = False

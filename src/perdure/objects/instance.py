@@ -201,7 +201,7 @@ class Instance:
         self._alarm_due = due
         try:
             async with asyncio.timeout(self.runtime.limits.alarm_ms_max / 1000):
-                await self.object.on_alarm(AlarmInfo(due, tries))
+                await self.object.handle_alarm(AlarmInfo(due, tries))
         except Exception as error:
             await self.report(None, error)
             if self._alarm_due is None or self.gate.broken:

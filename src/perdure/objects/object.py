@@ -124,6 +124,28 @@ class DurableObject:
         """An HTTP request under ``/objects/{class}/{name}/...`` (a Starlette request; returns a response)."""
         raise NotImplementedError
 
+    # --- what the runtime calls: frameworks between objects and applications (agents, rooms) override these
+
+    async def handle_start(self) -> None:
+        """An instance was made; the application's `on_start` comes last."""
+        await self.on_start()
+
+    async def handle_connect(self, connection: Connection) -> None:
+        """A client has connected; `Connection.protocol` says how."""
+        await self.on_connect(connection)
+
+    async def handle_message(self, connection: Connection, data: str | bytes) -> None:
+        """A client's frame has arrived."""
+        await self.on_message(connection, data)
+
+    async def handle_close(self, connection: Connection, code: int, reason: str) -> None:
+        """A client is gone."""
+        await self.on_close(connection, code, reason)
+
+    async def handle_alarm(self, info: AlarmInfo) -> None:
+        """The alarm is due."""
+        await self.on_alarm(info)
+
     # --- inside
 
     @property

@@ -306,7 +306,7 @@ class Runtime:
             connection.joined = True
             slot.connections.changed()
             try:
-                await instance.object.on_connect(connection)
+                await instance.object.handle_connect(connection)
             except Exception as error:
                 await instance.report(connection, error)
             finally:
@@ -334,7 +334,7 @@ class Runtime:
 
         async def event(instance: Instance) -> None:
             try:
-                await instance.object.on_message(connection, data)
+                await instance.object.handle_message(connection, data)
             except Exception as error:
                 await instance.report(connection, error)
 
@@ -352,7 +352,7 @@ class Runtime:
 
         async def event(instance: Instance) -> None:
             try:
-                await instance.object.on_close(connection, code, reason)
+                await instance.object.handle_close(connection, code, reason)
             except Exception as error:
                 await instance.report(connection, error)
 

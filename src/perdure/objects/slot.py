@@ -132,7 +132,7 @@ class Slot:
             self.runtime.metrics.objects_awake.inc()
             for connection in self.connections.everyone():
                 connection.bind(self._gate_send(instance))
-            await instance.object.on_start()
+            await instance.object.handle_start()
             self.starting = None
             if instance.gate.broken:
                 raise ObjectReset(f"{self.object_id.key} was reset while it started")

@@ -177,19 +177,23 @@ class Server:
             reason = f"the server is {self._state}"
             await send({"type": "websocket.close", "code": CLOSE_TRY_LATER, "reason": reason})
             return
+        object_id: ObjectId | PerdureError
         try:
-            object_id: ObjectId | PerdureError = self._socket_target(split_path(scope))
+            object_id, protocol = self._socket_target(split_path(scope))
         except PerdureError as error:
-            object_id = error
-        await serve_socket(self.runtime, self._door, object_id, scope, receive, send)
+            object_id, protocol = error, ""
+        await serve_socket(self.runtime, self._door, object_id, scope, receive, send, protocol=protocol)
 
-    def _socket_target(self, pieces: list[str]) -> ObjectId:
+    def _socket_target(self, pieces: list[str]) -> tuple[ObjectId, str]:
+        """The object that a socket's address names, and the protocol that is spoken there."""
         if pieces[0] == "ws" and len(pieces) >= 2 and self._room_class is not None:
-            return self.runtime.object_id(self._room_class, "/".join(pieces[1:]))
+            return self.runtime.object_id(self._room_class, "/".join(pieces[1:])), "room"
         if pieces[0] == "objects" and len(pieces) >= 3:
-            return self.runtime.object_id(pieces[1], pieces[2])
+            object_id = self.runtime.object_id(pieces[1], pieces[2])
+            is_room = issubclass(self.runtime.classes[object_id.class_name], ChatRoom)
+            return object_id, "room" if is_room else ""
         if self._rooms_at_root and len(pieces) == 1 and self._room_class is not None:
-            return self.runtime.object_id(self._room_class, pieces[0])
+            return self.runtime.object_id(self._room_class, pieces[0]), "room"
         raise NotFound("there is no room at this address; rooms are at /ws/{room}")
 
     # --- life

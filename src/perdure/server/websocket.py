@@ -140,11 +140,19 @@ def _resume(running: Coroutine[Any, Any, None], waiting_for: Any) -> Generator[A
 
 
 async def serve_socket(
-    runtime: Runtime, door: Door, object_id: ObjectId | PerdureError, scope: Scope, receive: Receive, send: Send
+    runtime: Runtime,
+    door: Door,
+    object_id: ObjectId | PerdureError,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    protocol: str = "",
 ) -> None:
     """Run one WebSocket client of an object until it leaves.
 
-    ``object_id`` may be the error that its name caused: the client is told and closed.
+    ``object_id`` may be the error that its name caused: the client is told and closed. ``protocol`` is the
+    connection's.
     """
     await receive()  # websocket.connect
     user = None
@@ -168,6 +176,7 @@ async def serve_socket(
         transport,
         user=user.name,
         query=query,
+        protocol=protocol,
         attachment_bytes_max=runtime.limits.attachment_bytes_max,
     )
     code, reason = 1006, ""

@@ -1,0 +1,1 @@
+"""Agents: durable objects with state that clients mirror, schedules, queues and fibers."""
