@@ -72,13 +72,13 @@ class Room(ChatRoom):
     async def fill(self, count: int) -> None:
         """Put that many messages of the past into the room, questions and answers in turn."""
         for number in range(1, count + 1, 2):
-            question = self._transcript.add(
+            question = self.transcript.add(
                 user_message(f"m{number}", f"Question {number}", user="Ada"), self.now_ms(), "answered"
             )
             answer = ChatMessage(
                 id=f"m{number + 1}", role="assistant", parts=[{"type": "text", "text": f"Answer **{number + 1}**"}]
             )
-            self._transcript.add(answer, self.now_ms(), "complete", answers=question.id, attempt=1)
+            self.transcript.add(answer, self.now_ms(), "complete", answers=question.id, attempt=1)
 
 
 if "KEEP_ALIVE_MS" in os.environ:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 import msgspec
 import structlog
 
-from ..errors import BadArguments, LimitExceeded, Overloaded, PerdureError, WireError
+from ..errors import BadArguments, LimitExceeded, Overloaded, PerdureError
 from ..models.base import Model, TurnContext
 from ..models.registry import resolve_model
 from ..objects.connections import Connection
@@ -23,15 +23,11 @@ from ..wire.room import (
     PING,
     PONG,
     USER_NAME_BYTES_MAX,
-    Ping,
-    Retry,
-    SendMessage,
-    Stop,
     error_frame,
-    parse_room_frame,
 )
 from ..wire.ui_chunks import Abort, Chunk, Start, decode_chunk, encode_chunk
 from .audience import DELTA, UPDATE, Audience, as_room_message
+from .room_session import handle_frame
 from .session import SessionLog
 from .transcript import MIGRATIONS, StoredMessage, Transcript, stream_name
 from .turn import Outcome, Turn
@@ -105,9 +101,9 @@ class ChatRoom(DurableObject):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._transcript = Transcript(self.storage)
-        self._audience = Audience(self._transcript, context.connections, context.broadcast)
-        self._session = SessionLog(self.streams, self._transcript, self.name)
+        self.transcript = Transcript(self.storage)
+        self.audience = Audience(self.transcript, context.connections, context.broadcast)
+        self._session = SessionLog(self.streams, self.transcript, self.name)
         self._turn: Turn | None = None
         self._cutting = False
 
@@ -175,7 +171,7 @@ class ChatRoom(DurableObject):
 
     def room_message(self, message_id: str) -> dict[str, Any] | None:
         """One message as plain room clients see it."""
-        stored = self._transcript.find(message_id)
+        stored = self.transcript.find(message_id)
         if stored is None:
             return None
         shown: dict[str, Any] = msgspec.to_builtins(as_room_message(stored, self._shown(stored).text))
@@ -184,7 +180,7 @@ class ChatRoom(DurableObject):
     @property
     def room_offset(self) -> str:
         """Where a client stands that has everything."""
-        return str(self._audience.offset)
+        return str(self.audience.offset)
 
     @property
     def streaming_answer(self) -> str | None:
@@ -196,7 +192,7 @@ class ChatRoom(DurableObject):
         """The id of the answer that a returning client is replayed: the running or the just ended one."""
         if self._turn is not None:
             return self._turn.answer.id
-        last = self._transcript.last()
+        last = self.transcript.last()
         if last is None or last.role != "assistant":
             return None
         ended_ms = self.storage.get("_ended_ms", 0)
@@ -205,11 +201,11 @@ class ChatRoom(DurableObject):
     def _page(self, limit: int, before: str | None) -> list[StoredMessage]:
         before_seq = None
         if before is not None:
-            stored = self._transcript.find(before)
+            stored = self.transcript.find(before)
             if stored is None:
                 return []
             before_seq = stored.seq
-        return self._transcript.newest(max(0, min(limit, PAGE_MESSAGES_MAX)), before_seq)
+        return self.transcript.newest(max(0, min(limit, PAGE_MESSAGES_MAX)), before_seq)
 
     def _shown(self, stored: StoredMessage) -> ChatMessage:
         turn = self._turn
@@ -224,23 +220,23 @@ class ChatRoom(DurableObject):
             raise LimitExceeded("message_bytes_max", size, limit)
         _check_size("client_id_bytes_max", message.id, CLIENT_ID_BYTES_MAX)
         _check_size("user_name_bytes_max", message.user or "", USER_NAME_BYTES_MAX)
-        known = self._transcript.find(message.id)
+        known = self.transcript.find(message.id)
         if known is not None:
             return Submitted(known.id, known.answer_id, known=True)
         answer_id, status = None, "answered"
         if self._answers():
-            waiting = self._transcript.count_waiting()
+            waiting = self.transcript.count_waiting()
             if waiting >= WAITING_MESSAGES_MAX:
                 raise Overloaded(
                     f"{waiting:,} messages wait for their answers already (waiting_messages_max); try again later"
                 )
             answer_id, status = self.context.new_id(), "waiting"
-        stored = self._transcript.add(message, self.now_ms(), status, answer_id=answer_id)
+        stored = self.transcript.add(message, self.now_ms(), status, answer_id=answer_id)
         if answer_id is not None:
             # The stream is there before the turn begins: a reader may come at once.
             self.streams.create(stream_name(answer_id))
             self.context.hold_awake(True)
-        self._audience.on_message(stored)
+        self.audience.on_message(stored)
         self._session.on_message(stored)
         if answer_id is not None:
             if self._turn is not None and self.policy == "latest":
@@ -250,19 +246,19 @@ class ChatRoom(DurableObject):
 
     def regenerate(self, answer_id: str | None) -> Submitted | None:
         """Remove an answer (None: the last) and all after it; answer its question again."""
-        target = self._transcript.find(answer_id) if answer_id else None
+        target = self.transcript.find(answer_id) if answer_id else None
         if target is not None and target.role != "assistant":
             target = None
-        target = target or self._transcript.last("assistant")
-        question = self._transcript.find(target.answers) if target is not None and target.answers else None
-        question = question or self._transcript.last("user")
+        target = target or self.transcript.last("assistant")
+        question = self.transcript.find(target.answers) if target is not None and target.answers else None
+        question = question or self.transcript.last("user")
         if question is None or not self._answers():
             return None
         return self._ask_again(question, question.message, from_seq=question.seq + 1)
 
     def edit(self, message: ChatMessage) -> Submitted:
         """Replace a user's message, remove all after it, answer it again. An unknown one is submitted."""
-        known = self._transcript.find(message.id)
+        known = self.transcript.find(message.id)
         if known is None or known.role != "user":
             return self.submit_message(message)
         if known.message.parts == message.parts:
@@ -276,18 +272,18 @@ class ChatRoom(DurableObject):
             running.settle("aborted", None)
         self._cutting = False
         answer_id = self.context.new_id()
-        removed = self._transcript.cut_from(from_seq)
+        removed = self.transcript.cut_from(from_seq)
         for stored in removed:
             self._close_unused_stream(stored)
         if removed:
-            self._audience.on_removed(removed)
+            self.audience.on_removed(removed)
             self._session.on_removed()
         if from_seq == question.seq:
-            question = self._transcript.add(message, self.now_ms(), "waiting", answer_id=answer_id)
-            self._audience.on_message(question)
+            question = self.transcript.add(message, self.now_ms(), "waiting", answer_id=answer_id)
+            self.audience.on_message(question)
             self._session.on_message(question)
         else:
-            self._transcript.ask_again(question, answer_id)
+            self.transcript.ask_again(question, answer_id)
         self.streams.create(stream_name(answer_id))
         self.context.hold_awake(True)
         self._next_turn()
@@ -339,20 +335,20 @@ class ChatRoom(DurableObject):
         """Begin the turn of a waiting message, if none is running."""
         if self._turn is not None or self._cutting:
             return
-        waiting = self._transcript.waiting()
+        waiting = self.transcript.waiting()
         if self.policy == "latest":
             for skipped in waiting[:-1]:
                 self._end_unused(skipped)
-                self._transcript.set_status(skipped, "answered")
+                self.transcript.set_status(skipped, "answered")
             waiting = waiting[-1:]
         if not waiting:
             self.context.hold_awake(False)
             return
         question = waiting[0]
         answer_id = question.answer_id or self.context.new_id()
-        context_messages = self._transcript.conversation(question)
-        self._transcript.set_status(question, "answered")
-        answer = self._transcript.add(
+        context_messages = self.transcript.conversation(question)
+        self.transcript.set_status(question, "answered")
+        answer = self.transcript.add(
             ChatMessage(id=answer_id, role="assistant", parts=[]),
             self.now_ms(),
             "streaming",
@@ -376,7 +372,7 @@ class ChatRoom(DurableObject):
         self._turn = turn
         self.context.hold_awake(True)
         partial = fold.text
-        self._audience.on_turn(turn, new=new)
+        self.audience.on_turn(turn, new=new)
         if new:
             turn.begin()
         else:
@@ -398,11 +394,11 @@ class ChatRoom(DurableObject):
         self.context.runtime.metrics.turns_running.dec()
         if self.context.parking and turn.outcome is None:
             turn.flush()
-            self._transcript.count_park(turn.answer)
+            self.transcript.count_park(turn.answer)
 
     def on_text(self, turn: Turn, text: str) -> None:
         """The running turn said something (TurnListener)."""
-        self._audience.on_text(turn, text)
+        self.audience.on_text(turn, text)
 
     def on_chunk(self, turn: Turn, chunk: Chunk) -> None:
         """The running turn's stream grew (TurnListener)."""
@@ -414,10 +410,10 @@ class ChatRoom(DurableObject):
 
     def on_settled(self, turn: Turn, outcome: Outcome, error: str | None) -> None:
         """The running turn has ended (TurnListener)."""
-        self._transcript.settle(turn.answer, turn.fold.message(), outcome, error)
+        self.transcript.settle(turn.answer, turn.fold.message(), outcome, error)
         self.storage.put("_ended_ms", self.now_ms())
         self._turn = None
-        self._audience.on_settled(turn, outcome, error)
+        self.audience.on_settled(turn, outcome, error)
         self.context.runtime.metrics.turns.labels(outcome).inc()
         self._next_turn()
 
@@ -441,7 +437,7 @@ class ChatRoom(DurableObject):
 
     async def handle_start(self) -> None:
         """Take up the turns that a crash interrupted, then those that waited."""
-        for answer in self._transcript.streaming():
+        for answer in self.transcript.streaming():
             await self._recover(answer)
         if self._turn is None:
             self._next_turn()
@@ -458,15 +454,15 @@ class ChatRoom(DurableObject):
             offset = batch.next_offset
             if batch.up_to_date:
                 break
-        question = self._transcript.find(answer.answers) if answer.answers else None
+        question = self.transcript.find(answer.answers) if answer.answers else None
         choice: Recovery = "fail"
         if question is not None and self._turn is None:
             crashes = answer.attempt - answer.parks
             choice = await self.on_interrupted(InterruptedTurn(answer.id, fold.text, crashes))
         log.info("turn interrupted", room=self.name, answer=answer.id, recovery=choice, attempt=answer.attempt)
         if choice == "continue" and question is not None:
-            self._transcript.set_attempt(answer, answer.attempt + 1)
-            self._start(question, answer, fold, self._transcript.conversation(question), new=False)
+            self.transcript.set_attempt(answer, answer.attempt + 1)
+            self._start(question, answer, fold, self.transcript.conversation(question), new=False)
             return
         turn = Turn(
             question or answer,
@@ -478,7 +474,7 @@ class ChatRoom(DurableObject):
             self.context.runtime.pace.join,
         )
         if choice == "retry" and question is not None:
-            self._transcript.ask_again(question, self.context.new_id())
+            self.transcript.ask_again(question, self.context.new_id())
             turn.settle("aborted", None)
         else:
             turn.settle("failed", "the answer was interrupted and could not be continued")
@@ -489,35 +485,12 @@ class ChatRoom(DurableObject):
         """Greet a client: everything, or what it missed since its offset."""
         connection.tag(DELTA if connection.query.get("delta") == "1" else UPDATE)
         self.context.touch_connections()
-        self._audience.greet(connection)
+        self.audience.greet(connection)
         await self.on_connect(connection)
 
     async def handle_message(self, connection: Connection, data: str | bytes) -> None:
         """A client's frame."""
-        message_id = None
-        try:
-            command = parse_room_frame(data, message_bytes_max=self.context.runtime.limits.message_bytes_max)
-            if isinstance(command, SendMessage):
-                message_id = command.id
-                self._take(connection, command)
-            elif isinstance(command, Stop):
-                await self.stop()
-            elif isinstance(command, Retry):
-                await self.retry()
-            elif isinstance(command, Ping):
-                connection.send_frame(PONG)
-        except (WireError, LimitExceeded, Overloaded, BadArguments) as error:
-            connection.send_frame(error_frame(error.code, str(error), error.retryable, id=message_id))
-
-    def _take(self, connection: Connection, command: SendMessage) -> None:
-        user = connection.user or command.user or connection.query.get("user") or None
-        message = user_message(command.id or self.context.new_id(), command.content, user=user)
-        submitted = self.submit_message(message)
-        if submitted.known:
-            # The client sends again because it never saw its message come back.
-            stored = self._transcript.find(submitted.message_id)
-            if stored is not None:
-                self._audience.show_again(connection, stored)
+        await handle_frame(self, connection, data)
 
     async def on_error(self, connection: Connection | None, error: Exception) -> None:
         """Tell the client whose frame failed."""
