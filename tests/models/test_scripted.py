@@ -151,13 +151,16 @@ def test_recorded_chunks_are_continued_as_text() -> None:
 @pytest.mark.parametrize(
     ("script", "words"),
     [
-        ("shout", "echo, count=N and paced"),
+        ("shout", "echo, count=N, paced, tool=NAME and tour"),
         ("count=x", "count=x: a script's count is a whole number"),
         ("count=-1", "from 0 to a billion"),
         ("echo&delay_ms=x", "delay_ms=x: a script's delay_ms is a number"),
         ("echo&volume=3", "'volume' is no option of a script"),
         ("echo&error=odd", "error=odd: a script can fail with error, overloaded, timeout"),
         ("paced&speed=0", "speed is above 0"),
+        ("tool=", "a tool's name has letters"),
+        ("tool=x y", "a tool's name has letters"),
+        ("tool=" + "x" * 65, "64 at most"),
     ],
 )
 def test_a_wrong_script_says_what_is_wrong(script: str, words: str) -> None:

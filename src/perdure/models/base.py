@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from ..wire.messages import ChatMessage
@@ -77,6 +77,13 @@ class ToolLedger(Protocol):
         ...
 
 
+LoadFile: TypeAlias = Callable[[str], Awaitable[tuple[bytes, str]]]
+"""From the address of a file that lies with this server to its bytes and media type.
+
+It raises `LookupError` when there is no such file here.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class TurnContext:
     """What a model sees of one turn.
@@ -95,6 +102,8 @@ class TurnContext:
         tools: what the model may call. A call is a `ToolInputAvailable` chunk; the room carries it out when
             the step has ended, and asks the model again, with the results in ``answer``.
         ledger: for models that run tools themselves: keeps a call from being carried out twice.
+        load_file: reads a file whose address in a message has no host, like ``/files/room/id``: no provider
+            could. None where the room keeps no files.
     """
 
     text: str
@@ -107,6 +116,7 @@ class TurnContext:
     turn_id: str = ""
     tools: Sequence[ToolSpec] = ()
     ledger: ToolLedger | None = None
+    load_file: LoadFile | None = None
 
 
 @runtime_checkable

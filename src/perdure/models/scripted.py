@@ -6,11 +6,14 @@ The text after ``scripted:`` is a script and options, joined by ``&``:
 ``echo``                ``You said: `` and the newest user message
 ``count=N``             ``word1 word2 … wordN``
 ``paced``               a markdown answer to what was asked, at human speed (see `demo_answer`)
+``tool=NAME``           a thought, a call of the tool NAME, a sentence about its result (see `demo_tools`)
+``tour``                all kinds of parts, at human speed: thought, sources, tool, data, file, text, usage
 ----------------------  --------------------------------------------------------------------------------
-``delay_ms=F``          time between pieces (0; ``paced`` has its own)
+``delay_ms=F``          time between pieces (0; ``paced`` and ``tour`` have their own)
 ``first_delay_ms=F``    time before the first piece
 ``piece_bytes=N``       each piece filled up to N bytes with dots (``count`` only)
-``speed=F``             ``paced`` F times as fast
+``speed=F``             ``paced`` and ``tour`` F times as fast
+``approval=1``          the tool of ``tool=NAME`` asks first, if the script plays it
 ``error_at=N``          fail after N pieces
 ``error=KIND``          how: ``error`` (the default), ``overloaded`` or ``timeout``
 ``hang_at=N``           say nothing more after N pieces, for ever
@@ -18,7 +21,8 @@ The text after ``scripted:`` is a script and options, joined by ``&``:
 ======================  ================================================================================
 
 The same turn gives the same text every time, and pieces are numbered from the start of the script:
-an answer continued after 30 pieces goes on with number 30, and `error_at=30` fails at once.
+an answer continued after 30 pieces goes on with number 30, and `error_at=30` fails at once. A script with
+several steps (`script_steps`) numbers the pieces of each step from 0.
 """
 
 from __future__ import annotations
@@ -31,13 +35,14 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, ModelError, ModelOverloaded, ModelTimeout
-from ..wire.ui_chunks import Chunk, TextDelta, TextEnd, TextStart
 from .demo_answer import demo_answer
+from .demo_tools import tool_steps, tour_steps
+from .script_steps import Failure, Hang, Pause, Piece, ScriptPiece, Step, Until, pieces_of_step, resume, tool_part
 
 if TYPE_CHECKING:
     from .base import TurnContext
 
-Piece = str | Chunk
+__all__ = ["Failure", "Hang", "Pause", "Piece", "ScriptOptions", "ScriptedModel", "Step", "Until", "tool_part"]
 
 YIELD_EVERY = 32
 """Pieces without a delay after which other tasks get the loop."""
@@ -46,6 +51,7 @@ PACED_DELAY_MS = 40.0
 """Mean time between the pieces of `paced`: 25 a second, what hosted models do."""
 
 _ERRORS = {"error": ModelError, "overloaded": ModelOverloaded, "timeout": ModelTimeout}
+_EVENTS = (Pause, Until, Hang, Failure)
 _WORDS = re.compile(r"\s*\S+|\s+\Z")
 _TOKENS = re.compile(r"\s*[^\s]{1,7}|\s+\Z")
 
@@ -71,22 +77,28 @@ class ScriptOptions:
 
 
 class ScriptedModel:
-    """Says its script. ``chunks`` replays recorded pieces (text or chunks) instead of a named script."""
+    """Says its script.
+
+    ``steps`` are said instead of a named script, one a call of the model (`script_steps`); ``chunks`` are the
+    only step: text or chunks, as they were recorded.
+    """
 
     def __init__(
         self,
         script: str = "echo",
         *,
         count: int = 0,
-        chunks: Sequence[Piece] | None = None,
+        chunks: Sequence[ScriptPiece] | None = None,
+        steps: Sequence[Step] | None = None,
         options: ScriptOptions | None = None,
     ) -> None:
         if script not in ("echo", "count", "paced"):
-            raise ConfigError(f"no script is named {script!r}; there are echo, count=N and paced")
+            raise ConfigError(f"no script is named {script!r}; there are echo, count=N, paced, tool=NAME and tour")
         self._script, self._count = script, count
-        self._chunks = None if chunks is None else tuple(chunks)
+        self._steps = (chunks,) if chunks is not None else None if steps is None else tuple(steps)
         self._options = options or ScriptOptions()
-        self.name = "scripted:chunks" if chunks is not None else f"scripted:{script}"
+        self._paced = script == "paced" and self._steps is None
+        self.name = "scripted:chunks" if chunks is not None else "scripted:steps" if steps else f"scripted:{script}"
 
     @classmethod
     def from_text(cls, text: str) -> ScriptedModel:
@@ -95,7 +107,7 @@ class ScriptedModel:
         Raises:
             ConfigError: an unknown script or option, or a value that is no number.
         """
-        script, count = "echo", 0
+        script, count, tool, approval = "echo", 0, "", False
         values: dict[str, object] = {}
         for word in filter(None, re.split("[&?]", text)):
             key, equals, value = word.partition("=")
@@ -103,24 +115,35 @@ class ScriptedModel:
                 script = key
             elif key == "count":
                 script, count = "count", int(_number(key, value, whole=True))
+            elif key == "tool":
+                tool = _tool_name(value)
+            elif key == "approval":
+                approval = _number(key, value, whole=True) > 0
             elif key in _OPTION_TYPES:
                 kind = _OPTION_TYPES[key]
                 values[key] = value if kind is str else kind(_number(key, value, whole=kind is int))
             else:
                 raise ConfigError(f"{key!r} is no option of a script; there are {', '.join(_OPTION_TYPES)}")
-        model = cls(script, count=count, options=replace(ScriptOptions(), **values))  # type: ignore[arg-type]
+        options = replace(ScriptOptions(), **values)  # type: ignore[arg-type]
+        if tool:
+            model = cls(steps=tool_steps(tool, approval=approval), options=options)
+        elif script == "tour":
+            model = cls(steps=tour_steps(), options=options)
+            model._paced = True
+        else:
+            model = cls(script, count=count, options=options)
         model.name = f"scripted:{text or script}"
         return model
 
     async def respond(self, turn: TurnContext) -> AsyncIterator[Piece]:
-        """Say the rest of the script after ``turn.partial``.
+        """Say the rest of the script, or of its step, after ``turn.partial``.
 
         A ``partial`` that is no beginning of the script is kept, and the script follows from its start.
         """
         options = self._options
         troubled = options.attempts is None or turn.attempt <= options.attempts
         pieces = self._pieces(turn)
-        start, rest = _resume(pieces, turn.partial)
+        start, rest = resume(pieces, turn.partial)
         pause = _Pauses(self._delays_ms(turn.text))
         await pause.sleep(options.first_delay_ms)
         for number in range(start, len(pieces) + 1):
@@ -132,14 +155,17 @@ class ScriptedModel:
                 if number > start:
                     await pause.before(number)
                 for piece in rest[number - start]:
-                    yield piece
+                    if isinstance(piece, _EVENTS):
+                        await _happen(piece, pause, turn.attempt)
+                    else:
+                        yield piece
 
     async def aclose(self) -> None:
         """Nothing to let go of."""
 
-    def _pieces(self, turn: TurnContext) -> Sequence[Piece]:
-        if self._chunks is not None:
-            return self._chunks
+    def _pieces(self, turn: TurnContext) -> Sequence[ScriptPiece]:
+        if self._steps is not None:
+            return pieces_of_step(self._steps, turn)
         if self._script == "count":
             return [_numbered_word(number, self._options.piece_bytes) for number in range(1, self._count + 1)]
         if self._script == "paced":
@@ -148,10 +174,21 @@ class ScriptedModel:
 
     def _delays_ms(self, text: str) -> Sequence[float]:
         """The delays before pieces, used in a circle."""
-        if self._script != "paced" or self._chunks is not None or self._options.delay_ms:
+        if not self._paced or self._options.delay_ms:
             return [self._options.delay_ms]
         jitter = blake2b(text.encode(errors="replace")).digest()
         return [PACED_DELAY_MS * (0.7 + 0.6 * byte / 255) / self._options.speed for byte in jitter]
+
+
+async def _happen(event: Pause | Until | Hang | Failure, pause: _Pauses, attempt: int) -> None:
+    if isinstance(event, Pause):
+        await pause.sleep(event.delay_ms)
+    elif isinstance(event, Until):
+        await event.wait()
+    elif event.attempts is None or attempt <= event.attempts:
+        if isinstance(event, Failure):
+            raise _ERRORS[event.kind](event.text)
+        await asyncio.Event().wait()
 
 
 class _Pauses:
@@ -182,46 +219,10 @@ def _numbered_word(number: int, piece_bytes: int) -> str:
     return word.ljust(piece_bytes, ".")
 
 
-def _resume(pieces: Sequence[Piece], partial: str) -> tuple[int, list[list[Piece]]]:
-    """The number of the first piece that is not wholly in ``partial``, and what is left to say from there.
-
-    What is left of a recorded text part whose start lies in the said part becomes plain text: its
-    ``text-start`` will not be sent again. A recorded chunk that is no text counts as said when text after
-    it was said.
-    """
-    said = partial if _text_of(pieces).startswith(partial) else ""
-    start, left = 0, len(said)
-    while left and start < len(pieces):
-        length = len(_piece_text(pieces[start]))
-        if length > left:
-            break
-        left -= length
-        start += 1
-    opened = {piece.id for piece in pieces[:start] if isinstance(piece, TextStart)}
-    rest: list[list[Piece]] = []
-    for piece in pieces[start:]:
-        if isinstance(piece, str):
-            rest.append([piece[left:]])
-        elif isinstance(piece, TextDelta) and (piece.id in opened or left):
-            rest.append([piece.delta[left:]])
-        elif isinstance(piece, TextEnd) and piece.id in opened:
-            rest.append([])
-        else:
-            rest.append([piece])
-        left = max(0, left - len(_piece_text(piece)))
-    if partial and not said and rest:
-        rest[0].insert(0, "\n\n")
-    return start, rest
-
-
-def _piece_text(piece: Piece) -> str:
-    if isinstance(piece, str):
-        return piece
-    return piece.delta if isinstance(piece, TextDelta) else ""
-
-
-def _text_of(pieces: Sequence[Piece]) -> str:
-    return "".join(map(_piece_text, pieces))
+def _tool_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", value):
+        raise ConfigError(f"tool={value}: a tool's name has letters, digits and `_` or `-`, 64 at most")
+    return value
 
 
 def _number(key: str, value: str, *, whole: bool) -> float:
