@@ -9,18 +9,17 @@ An error that comes after the stream began is ``event: error`` with the common e
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
-from functools import lru_cache
-from typing import Any, get_type_hints
+from typing import Any
 
 import msgspec
 import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from ..chat.room import CALLER
-from ..errors import BadArguments, PerdureError, RemoteProtocolError
+from ..errors import PerdureError, RemoteProtocolError
+from ..objects.arguments import check_arguments
 from ..objects.calls import StreamingCall
 from ..objects.namespace import callable_of
 from ..objects.runtime import Runtime
@@ -57,7 +56,7 @@ class Rpc:
         user = await self._door.admit(request, object_id.name)
         function = callable_of(self._runtime.classes[object_id.class_name], request.path_params["method"])
         body = await read_body(request, "rpc_body_bytes_max", RPC_BODY_BYTES_MAX)
-        arguments, named = check_arguments(function, body, caller=user.name)
+        arguments, named = check_arguments(function, _given(body), caller=user.name)
         result = self._runtime.call(object_id, function, arguments, named)
         if inspect.isasyncgenfunction(function):
             return EventStream(_events(result), EVENT_HEADERS)
@@ -81,46 +80,13 @@ async def _events(values: StreamingCall) -> AsyncIterator[bytes]:
         yield sse_event(msgspec.json.encode(shown.as_json()), event="error")
 
 
-@lru_cache(maxsize=1_024)
-def _parameters(function: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
-    signature = inspect.signature(function)
-    parameters = dict(list(signature.parameters.items())[1:])  # without self
-    return parameters, get_type_hints(function, include_extras=True)
-
-
-def check_arguments(
-    function: Callable[..., Any], body: bytes, *, caller: str | None = None
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The call's arguments, converted to the method's annotations.
-
-    ``caller`` is an authenticated user's name: it takes the place of what is given for a `CallerName`.
+def _given(body: bytes) -> list[Any] | dict[str, Any]:
+    """The arguments in a body.
 
     Raises:
-        RemoteProtocolError: the body is no JSON array or object.
-        BadArguments: they do not fit the method.
+        RemoteProtocolError: it is no JSON array or object.
     """
     given = decode_json(body, "the body") if body.strip() else []
     if not isinstance(given, (list, dict)):
         raise RemoteProtocolError("the body is a JSON array of arguments or an object of named ones")
-    parameters, hints = _parameters(function)
-    signature = inspect.Signature(list(parameters.values()))
-    try:
-        bound = signature.bind(*given) if isinstance(given, list) else signature.bind(**given)
-    except TypeError as error:
-        raise BadArguments(f"{function.__name__}: {error}") from error
-    for name, value in bound.arguments.items():
-        wanted: Any = hints.get(name, Any)
-        parameter = parameters[name]
-        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-            wanted = tuple.__class_getitem__((wanted, ...))
-        elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            wanted = dict.__class_getitem__((str, wanted))
-        try:
-            bound.arguments[name] = msgspec.convert(value, wanted)
-        except msgspec.ValidationError as error:
-            raise BadArguments(f"{function.__name__}: argument {name}: {error}") from error
-    if caller is not None:
-        for name, hint in hints.items():
-            if CALLER in getattr(hint, "__metadata__", ()):
-                bound.arguments[name] = caller
-    return bound.args, bound.kwargs
+    return given
