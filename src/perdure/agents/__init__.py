@@ -1,1 +1,1 @@
-"""Agents: durable objects with state that clients mirror, schedules, queues and fibers."""
+"""Agents: durable objects with state that clients follow, timed and queued work, fibers, and agents of their own."""

@@ -1,0 +1,55 @@
+"""An agent's own tables. Each is made when something is first written to it, in the commit of that write.
+
+An agent that uses none of this has none of them. Whether a table is there is asked each time, in a few
+microseconds, and never remembered: `Storage.delete_all` and a rolled back `Storage.transaction` remove it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..storage.object_storage import Storage
+from ..storage.sql import Binding
+
+SCHEMA = {
+    "agent_values": "CREATE TABLE IF NOT EXISTS agent_values(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID",
+}
+"""By name: the statement that makes the table."""
+
+
+class Tables:
+    """Reads and writes of rows, over tables that may not be there yet."""
+
+    __slots__ = ("_storage",)
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def has(self, table: str) -> bool:
+        """Whether the table is there."""
+        return bool(self._storage.sql("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", table))
+
+    def read(self, table: str, query: str, *bindings: Binding) -> list[dict[str, Any]]:
+        """Rows of a query on the table; none where there is no table."""
+        return self._storage.sql(query, *bindings) if self.has(table) else []
+
+    def change(self, table: str, query: str, *bindings: Binding) -> list[dict[str, Any]]:
+        """Run an UPDATE or DELETE on the table, with what it returns; nothing where there is no table."""
+        return self._storage.sql(query, *bindings) if self.has(table) else []
+
+    def insert(self, table: str, **values: Binding) -> None:
+        """Add a row (or replace the one with its key); makes the table."""
+        self._storage.sql(SCHEMA[table])
+        names, marks = ", ".join(values), ", ".join("?" * len(values))
+        self._storage.sql(f"INSERT OR REPLACE INTO {table}({names}) VALUES({marks})", *values.values())
+
+    # --- single values
+
+    def get_value(self, key: str) -> str | None:
+        """A value of ``agent_values``, or None."""
+        rows = self.read("agent_values", "SELECT value FROM agent_values WHERE key = ?", key)
+        return rows[0]["value"] if rows else None
+
+    def put_value(self, key: str, value: str) -> None:
+        """Set a value of ``agent_values``."""
+        self.insert("agent_values", key=key, value=value)
