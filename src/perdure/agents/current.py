@@ -46,7 +46,7 @@ def current_agent() -> CurrentAgent | None:
 def acting(
     agent: Agent, *, connection: Connection | None = None, request: Any = None, work: Any = None
 ) -> Iterator[None]:
-    """``with``: what runs inside, and every task started there, is the agent's, for this connection, request, work."""
+    """``with``: what runs inside, and every task started there, is this agent's, for this connection, and so on."""
     token = _current.set(CurrentAgent(agent, connection, request, work))
     try:
         yield
