@@ -14,6 +14,7 @@ from perdure.wire.ui_chunks import (
     TERMINAL,
     Abort,
     Chunk,
+    Custom,
     Data,
     Error,
     File,
@@ -23,6 +24,7 @@ from perdure.wire.ui_chunks import (
     MessageMetadata,
     ReasoningDelta,
     ReasoningEnd,
+    ReasoningFile,
     ReasoningStart,
     SourceDocument,
     SourceUrl,
@@ -99,10 +101,29 @@ EVERY_CHUNK: list[tuple[Chunk, bytes]] = [
         Data("data-progress", None, id="p", transient=False),
         b'{"type":"data-progress","data":null,"id":"p","transient":false}',
     ),
+    (ReasoningFile("data:,x", "text/plain"), b'{"type":"reasoning-file","url":"data:,x","mediaType":"text/plain"}'),
+    (Custom("openai.compaction"), b'{"type":"custom","kind":"openai.compaction"}'),
     (MessageMetadata({"a": 1}), b'{"type":"message-metadata","messageMetadata":{"a":1}}'),
     (Finish(), b'{"type":"finish"}'),
     (Finish(finish_reason="tool-calls"), b'{"type":"finish","finishReason":"tool-calls"}'),
+    (Finish(finish_reason="interrupted"), b'{"type":"finish","finishReason":"interrupted"}'),
     (Abort(), b'{"type":"abort"}'),
+    (Abort("too late"), b'{"type":"abort","reason":"too late"}'),
+    (TextEnd("t1", citations=[{"citedText": "a"}]), b'{"type":"text-end","id":"t1","citations":[{"citedText":"a"}]}'),
+    (
+        ToolInputStart("c1", "weather", provider_metadata={"a": {}}, tool_metadata={"b": 1}, input_encoding="text"),
+        b'{"type":"tool-input-start","toolCallId":"c1","toolName":"weather","providerMetadata":{"a":{}},'
+        b'"toolMetadata":{"b":1},"inputEncoding":"text"}',
+    ),
+    (
+        ToolApprovalRequest("a1", "c1", "It costs money", False, "s", {"scope": "all"}),
+        b'{"type":"tool-approval-request","approvalId":"a1","toolCallId":"c1","reason":"It costs money",'
+        b'"isAutomatic":false,"signature":"s","approvalDescriptor":{"scope":"all"}}',
+    ),
+    (
+        ToolOutputAvailable("c1", 1, tool_metadata={"b": 1}),
+        b'{"type":"tool-output-available","toolCallId":"c1","output":1,"toolMetadata":{"b":1}}',
+    ),
     (Error("no model"), b'{"type":"error","errorText":"no model"}'),
 ]
 
@@ -137,9 +158,12 @@ def test_terminal_chunks_are_these() -> None:
     assert ends == {"finish", "abort", "error"}
 
 
-def test_finish_reasons_are_those_of_every_version() -> None:
-    """`interrupted` came with version 7 and is an error in 6."""
-    assert get_args(FinishReason) == ("stop", "length", "content-filter", "tool-calls", "error", "other")
+def test_finish_reasons_are_these() -> None:
+    """`interrupted` came with version 7 and is an error in 6: `wire/target.py` sees to that."""
+    assert get_args(FinishReason) == (
+        *("stop", "length", "content-filter", "tool-calls", "error", "other"),
+        "interrupted",
+    )
 
 
 @pytest.mark.parametrize(
@@ -148,11 +172,11 @@ def test_finish_reasons_are_those_of_every_version() -> None:
         ('{"type":"reset-step"}', "there is no chunk of type 'reset-step'"),
         ('{"type":"data-","data":1}', "the data- chunk is not what it should be: "),
         ('{"type":"data-x"}', "the data-x chunk is not what it should be: Object missing required field `data`"),
-        ('{"type":"abort","reason":"user"}', "the abort chunk is not what it should be: Object contains unknown"),
+        ('{"type":"abort","because":"user"}', "the abort chunk is not what it should be: Object contains unknown"),
         ('{"type":"data-x","data":1,"name":"n"}', "the data-x chunk is not what it should be: Object contains"),
         ('{"type":"text-delta","id":"t"}', "the text-delta chunk is not what it should be: Object missing required"),
         ('{"type":"text-delta","id":7,"delta":""}', "the text-delta chunk is not what it should be: Expected `str`"),
-        ('{"type":"finish","finishReason":"interrupted"}', "the finish chunk is not what it should be: Invalid enum"),
+        ('{"type":"finish","finishReason":"bored"}', "the finish chunk is not what it should be: Invalid enum"),
         ('{"type":"start","messageId":null}', "`messageId` of a chunk is null; an absent field must be left out"),
         ('{"type":"data-x","data":1,"id":null}', "`id` of a chunk is null; an absent field must be left out"),
         ('{"type":"tool-input-available","toolCallId":"c","toolName":"t"}', "the tool-input-available chunk is not"),
@@ -167,7 +191,7 @@ def test_finish_reasons_are_those_of_every_version() -> None:
         ('{"type":"data-x","data":{"constructor":{"prototype":1}}}', "a data-x chunk has a `__proto__`"),
     ],
 )
-def test_what_some_client_refuses_is_refused(data: bytes | str, message: str) -> None:
+def test_what_no_client_takes_is_refused(data: bytes | str, message: str) -> None:
     """Unknown types and fields, nulls, missing and wrongly typed fields: each with its reason."""
     with pytest.raises(RemoteProtocolError) as caught:
         decode_chunk(data)

@@ -9,7 +9,7 @@ import pytest
 
 from perdure.errors import LimitExceeded, RemoteProtocolError
 from perdure.wire.messages import ChatMessage, user_message
-from perdure.wire.ui_requests import ChatRequest, parse_chat_request
+from perdure.wire.ui_requests import CLIENT_TOOLS_MAX, ChatRequest, ClientTool, client_tools, parse_chat_request
 
 HI = {"id": "u1", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}
 HELLO = {"id": "a1", "role": "assistant", "parts": [{"type": "step-start"}, {"type": "text", "text": "Hello"}]}
@@ -53,7 +53,73 @@ def test_a_tool_result_comes_in_the_answer() -> None:
     """The last message is the assistant's; nothing is added to the conversation."""
     request = parse(id="c", trigger="submit-message", messageId="a1", messages=[HI, HELLO])
     assert request.new_message is None
-    assert request.messages[-1].id == "a1"
+    assert request.returned == request.messages[-1]
+    assert request.returned.id == "a1"
+
+
+def test_a_tool_result_may_come_after_a_later_question() -> None:
+    """`messageId` names the answer that it is in; the question that follows it is not said again."""
+    request = parse(id="c", trigger="submit-message", messageId="a1", messages=[HELLO, {**HI, "id": "u2"}])
+    assert request.new_message is None
+    assert request.returned is not None
+    assert request.returned.id == "a1"
+
+
+def test_without_a_name_the_last_message_came_back() -> None:
+    """An app's own transport may leave `messageId` out."""
+    request = parse(id="c", messages=[HI, HELLO])
+    assert request.returned is not None
+    assert request.returned.id == "a1"
+    assert parse(id="c", trigger="regenerate-message", messages=[HI, HELLO]).returned is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"clientTools": [{"name": "locate", "description": "Where?", "parameters": {"type": "object"}}]},
+        {"clientTools": [{"name": "locate", "description": "Where?", "inputSchema": {"type": "object"}}]},
+        {"tools": {"locate": {"description": "Where?", "parameters": {"type": "object"}}}},
+    ],
+)
+def test_a_client_offers_tools(fields: dict[str, Any]) -> None:
+    """As a list, with either name of the schema, or by name."""
+    request = parse(id="c", message="Hi", **fields)
+    assert client_tools(request.extra) == [ClientTool("locate", "Where?", {"type": "object"})]
+
+
+def test_most_requests_offer_no_tools() -> None:
+    """An app's own `tools` field of another shape is left alone; the least tool has a name alone."""
+    assert client_tools({}) == []
+    assert client_tools({"tools": ["web"]}) == []
+    assert client_tools({"tools": "all"}) == []
+    assert client_tools({"clientTools": [{"name": "beep"}]}) == [
+        ClientTool("beep", "", {"type": "object", "properties": {}})
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"locate": {}}, "`clientTools` is not an array"),
+        ([{"description": "x"}], "`clientTools[0]` is not a tool with a `name`"),
+        ([{"name": ""}], "`clientTools[0]` is not a tool with a `name`"),
+        ([{"name": "a"}, {"name": "b", "description": 1}], "`clientTools[1]` has a `description` that is no text"),
+        ([{"name": "a", "parameters": []}], "`clientTools[0]` has a `description` that is no text, or `parameters`"),
+    ],
+)
+def test_what_is_no_tool_is_refused(given: Any, message: str) -> None:
+    """Each with its reason."""
+    with pytest.raises(RemoteProtocolError) as caught:
+        client_tools({"clientTools": given})
+    assert str(caught.value).startswith(message)
+
+
+def test_a_client_offers_so_many_tools() -> None:
+    """128 are taken, 129 are not."""
+    many = [{"name": f"t{number}"} for number in range(CLIENT_TOOLS_MAX + 1)]
+    assert len(client_tools({"clientTools": many[:-1]})) == 128
+    with pytest.raises(LimitExceeded, match="client_tools_max"):
+        client_tools({"clientTools": many})
 
 
 @pytest.mark.parametrize(

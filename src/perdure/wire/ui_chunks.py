@@ -1,9 +1,9 @@
-"""The chunks of a streamed answer: the AI SDK's UI message stream, its safe subset.
+"""The chunks of a streamed answer: the AI SDK's UI message stream.
 
-Every chunk is a JSON object with a ``type``. The fields below are those of `ai` 6.0.0, and of
-every release since: 6.0.0 refuses unknown fields, and all releases refuse unknown types and
-``null`` in an optional field and a ``__proto__`` key anywhere. So absent fields are left out, and
-`decode_chunk` is as strict as the strictest client: what it lets through, every client can read.
+Every chunk is a JSON object with a ``type``. `ai` 6.0.0 refuses unknown fields, and all releases
+refuse unknown types and ``null`` in an optional field and a ``__proto__`` key anywhere. So absent
+fields are left out, and `decode_chunk` lets nothing through that no client knows. What came after
+6.0.0 is marked "newer" below; `wire/target.py` leaves it out for clients that may not know it.
 
 Field names are camelCase on the wire. `finish`, `abort` and `error` are `TERMINAL`: exactly one
 of them ends a stream, and an end without one means that the stream was cut.
@@ -22,7 +22,8 @@ from .json_text import decode_json, has_prototype_key
 ProviderMetadata: TypeAlias = dict[str, dict[str, Any]]
 """Provider name -> what that provider wants back with the next request."""
 
-FinishReason = Literal["stop", "length", "content-filter", "tool-calls", "error", "other"]
+FinishReason = Literal["stop", "length", "content-filter", "tool-calls", "error", "other", "interrupted"]
+"""Why an answer ended. Newer: ``interrupted``."""
 
 
 class _Chunk(
@@ -63,8 +64,11 @@ class TextDelta(_Chunk, tag="text-delta", frozen=True):
 
 
 class TextEnd(_Chunk, tag="text-end", frozen=True):
+    """Newer: ``citations``, what the text refers to."""
+
     id: str
     provider_metadata: ProviderMetadata | None = None
+    citations: list[dict[str, Any]] | None = None
 
 
 class ReasoningStart(_Chunk, tag="reasoning-start", frozen=True):
@@ -84,13 +88,19 @@ class ReasoningEnd(_Chunk, tag="reasoning-end", frozen=True):
 
 
 class ToolInputStart(_Chunk, tag="tool-input-start", frozen=True):
-    """The model begins to write a tool's input. ``dynamic``: the tool is not known in advance."""
+    """The model begins to write a tool's input. ``dynamic``: the tool is not known in advance.
+
+    Newer: ``provider_metadata``, ``tool_metadata`` and ``input_encoding`` (``text``: the input is no JSON).
+    """
 
     tool_call_id: str
     tool_name: str
     provider_executed: bool | None = None
     dynamic: bool | None = None
     title: str | None = None
+    provider_metadata: ProviderMetadata | None = None
+    tool_metadata: dict[str, Any] | None = None
+    input_encoding: Literal["json", "text"] | None = None
 
 
 class ToolInputDelta(_Chunk, tag="tool-input-delta", frozen=True):
@@ -101,7 +111,7 @@ class ToolInputDelta(_Chunk, tag="tool-input-delta", frozen=True):
 
 
 class ToolInputAvailable(_Chunk, tag="tool-input-available", frozen=True):
-    """The whole input. Needs no `ToolInputStart` before it."""
+    """The whole input. Needs no `ToolInputStart` before it. Newer: ``tool_metadata``."""
 
     tool_call_id: str
     tool_name: str
@@ -110,10 +120,11 @@ class ToolInputAvailable(_Chunk, tag="tool-input-available", frozen=True):
     provider_metadata: ProviderMetadata | None = None
     dynamic: bool | None = None
     title: str | None = None
+    tool_metadata: dict[str, Any] | None = None
 
 
 class ToolInputError(_Chunk, tag="tool-input-error", frozen=True):
-    """The model wrote an input that the tool cannot take; the call is over."""
+    """The model wrote an input that the tool cannot take; the call is over. Newer: ``tool_metadata``."""
 
     tool_call_id: str
     tool_name: str
@@ -123,30 +134,48 @@ class ToolInputError(_Chunk, tag="tool-input-error", frozen=True):
     provider_metadata: ProviderMetadata | None = None
     dynamic: bool | None = None
     title: str | None = None
+    tool_metadata: dict[str, Any] | None = None
 
 
 class ToolApprovalRequest(_Chunk, tag="tool-approval-request", frozen=True):
-    """A person must agree before the call is carried out."""
+    """A person must agree before the call is carried out.
+
+    Newer: ``reason`` (why a person is asked), ``is_automatic`` (nobody is asked: a rule answers), ``signature``
+    and ``approval_descriptor`` (come back with the response).
+    """
 
     approval_id: str
     tool_call_id: str
+    reason: str | None = None
+    is_automatic: bool | None = None
+    signature: str | None = None
+    approval_descriptor: dict[str, Any] | None = None
 
 
 class ToolOutputAvailable(_Chunk, tag="tool-output-available", frozen=True):
-    """The tool's result; ``preliminary`` ones are replaced by the next."""
+    """The tool's result; ``preliminary`` ones are replaced by the next.
+
+    Newer: ``provider_metadata``, ``tool_metadata``.
+    """
 
     tool_call_id: str
     output: Any
     provider_executed: bool | None = None
     dynamic: bool | None = None
     preliminary: bool | None = None
+    provider_metadata: ProviderMetadata | None = None
+    tool_metadata: dict[str, Any] | None = None
 
 
 class ToolOutputError(_Chunk, tag="tool-output-error", frozen=True):
+    """Newer: ``provider_metadata``, ``tool_metadata``."""
+
     tool_call_id: str
     error_text: str
     provider_executed: bool | None = None
     dynamic: bool | None = None
+    provider_metadata: ProviderMetadata | None = None
+    tool_metadata: dict[str, Any] | None = None
 
 
 class ToolOutputDenied(_Chunk, tag="tool-output-denied", frozen=True):
@@ -178,6 +207,21 @@ class File(_Chunk, tag="file", frozen=True):
     provider_metadata: ProviderMetadata | None = None
 
 
+class ReasoningFile(_Chunk, tag="reasoning-file", frozen=True):
+    """Newer: a file that belongs to the model's reasoning."""
+
+    url: str
+    media_type: str
+    provider_metadata: ProviderMetadata | None = None
+
+
+class Custom(_Chunk, tag="custom", frozen=True):
+    """Newer: a provider's own kind of content; ``kind`` is the provider and a name, like ``openai.compaction``."""
+
+    kind: str
+    provider_metadata: ProviderMetadata | None = None
+
+
 class MessageMetadata(_Chunk, tag="message-metadata", frozen=True):
     """Merged deeply into the message's metadata."""
 
@@ -192,7 +236,9 @@ class Finish(_Chunk, tag="finish", frozen=True):
 
 
 class Abort(_Chunk, tag="abort", frozen=True):
-    """The answer was stopped; what was said stays."""
+    """The answer was stopped; what was said stays. Newer: ``reason``."""
+
+    reason: str | None = None
 
 
 class Error(_Chunk, tag="error", frozen=True):
@@ -238,6 +284,8 @@ _Tagged: TypeAlias = (
     | SourceUrl
     | SourceDocument
     | File
+    | ReasoningFile
+    | Custom
     | MessageMetadata
     | Finish
     | Abort

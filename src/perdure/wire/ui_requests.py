@@ -31,12 +31,24 @@ _ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 _OWN_FIELDS = frozenset({"id", "messages", "message", "trigger", "messageId"})
 
 
+CLIENT_TOOLS_MAX = 128
+"""Tools of its own that a client may offer with a request."""
+
+
+class ClientTool(msgspec.Struct, frozen=True):
+    """A tool that the client carries out: its name, what it is for, the JSON Schema of its input."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = msgspec.field(default_factory=lambda: {"type": "object", "properties": {}})
+
+
 class ChatRequest(msgspec.Struct, frozen=True):
     """A parsed request.
 
-    ``new_message`` is the user's message to add or, where ``message_id`` is its id, to edit;
-    None for a regenerate and where an assistant message came back with results (it is then
-    ``messages[-1]``). A message that came without an id has ``""``: give it one.
+    ``new_message`` is the user's message to add or, where ``message_id`` is its id, to edit. Without an
+    id it has ``""``: give it one. ``returned`` is the assistant message that came back with results in its
+    parts: the last one or, where ``message_id`` names it, an earlier one. A regenerate has neither.
     ``extra`` holds the fields that are the application's.
     """
 
@@ -46,6 +58,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     messages: list[ChatMessage]
     new_message: ChatMessage | None
     extra: dict[str, Any]
+    returned: ChatMessage | None = None
 
 
 def parse_chat_request(
@@ -60,26 +73,78 @@ def parse_chat_request(
     fields = decode_json(body, "the request body")
     if not isinstance(fields, dict):
         raise RemoteProtocolError("the request body is not a JSON object")
+    return read_chat_request(fields, chat_id=chat_id, message_bytes_max=message_bytes_max)
+
+
+def read_chat_request(
+    fields: dict[str, Any], *, chat_id: str | None = None, message_bytes_max: int | None = None
+) -> ChatRequest:
+    """The request that these decoded fields are; as `parse_chat_request`."""
     trigger = _trigger(fields)
     messages = _messages(fields)
-    newest = messages[-1] if messages else None
-    new_message = None
+    message_id = _optional_id(fields, "messageId")
+    new_message = returned = None
     if trigger == "submit-message":
-        if newest is None:
+        if not messages:
             raise RemoteProtocolError("the request holds no message to answer")
-        if newest.role == "user":
+        newest = _returned(messages, message_id) or messages[-1]
+        if newest.role == "system":
+            raise RemoteProtocolError("the request ends with a system message; there is nothing to answer")
+        if newest.role == "assistant":
+            returned = newest
+        else:
             new_message = newest
             _check_new(newest, message_bytes_max)
-        elif newest.role == "system":
-            raise RemoteProtocolError("the request ends with a system message; there is nothing to answer")
     return ChatRequest(
         chat_id=chat_id if chat_id is not None else _required_id(fields),
         trigger=trigger,
-        message_id=_optional_id(fields, "messageId"),
+        message_id=message_id,
         messages=messages,
         new_message=new_message,
         extra={name: value for name, value in fields.items() if name not in _OWN_FIELDS},
+        returned=returned,
     )
+
+
+def _returned(messages: list[ChatMessage], message_id: str | None) -> ChatMessage | None:
+    """The assistant message that the request names; later ones may have been said since."""
+    named = (message for message in messages if message.role == "assistant" and message.id == message_id)
+    return next(named, None)
+
+
+def client_tools(extra: dict[str, Any]) -> list[ClientTool]:
+    """The tools that the client offers to carry out, in the application's fields of a request.
+
+    Either ``clientTools``, a list of ``{name, description?, parameters?}``, or ``tools``, an object of
+    ``{description?, parameters?}`` by name. ``inputSchema`` stands in for ``parameters``. What is neither is the
+    application's own.
+
+    Raises:
+        RemoteProtocolError: ``clientTools`` is something else.
+        LimitExceeded: there are more than `CLIENT_TOOLS_MAX`.
+    """
+    given = extra.get("clientTools")
+    named = extra.get("tools")
+    if given is None and isinstance(named, dict) and all(isinstance(tool, dict) for tool in named.values()):
+        given = [{**tool, "name": name} for name, tool in named.items()]
+    if given is None:
+        return []
+    if not isinstance(given, list):
+        raise RemoteProtocolError("`clientTools` is not an array")
+    if len(given) > CLIENT_TOOLS_MAX:
+        raise LimitExceeded("client_tools_max", len(given), CLIENT_TOOLS_MAX)
+    return [_client_tool(item, f"`clientTools[{index}]`") for index, item in enumerate(given)]
+
+
+def _client_tool(item: Any, where: str) -> ClientTool:
+    if not isinstance(item, dict) or not isinstance(item.get("name"), str) or not item["name"]:
+        raise RemoteProtocolError(f"{where} is not a tool with a `name`")
+    schema = item.get("parameters", item.get("inputSchema"))
+    description = item.get("description")
+    if not isinstance(description, str | None) or not isinstance(schema, dict | None):
+        raise RemoteProtocolError(f"{where} has a `description` that is no text, or `parameters` that are no object")
+    tool = ClientTool(item["name"], description or "")
+    return tool if schema is None else ClientTool(tool.name, tool.description, schema)
 
 
 def _trigger(fields: dict[str, Any]) -> Trigger:
