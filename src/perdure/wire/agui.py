@@ -49,6 +49,7 @@ from .fold import MessageFold
 from .ui_chunks import (
     Abort,
     Chunk,
+    Custom,
     Data,
     Error,
     File,
@@ -58,6 +59,7 @@ from .ui_chunks import (
     MessageMetadata,
     ReasoningDelta,
     ReasoningEnd,
+    ReasoningFile,
     ReasoningStart,
     SourceDocument,
     SourceUrl,
@@ -127,6 +129,25 @@ class AguiEncoder:
         """Take in chunks whose events were told before. Raises like `encode`."""
         for chunk in chunks:
             self.encode(chunk)
+
+    def encode_earlier(self, chunk: bytes | str | Chunk) -> list[bytes]:
+        """Like `encode`, for a chunk of a leg that is over and that this run goes on from: the run does not end
+        with that leg, and nothing is asked that was answered since. Raises like `encode`."""
+        if isinstance(chunk, bytes | str):
+            chunk = decode_chunk(chunk)
+        if isinstance(chunk, Finish):
+            if chunk.message_metadata is not None:
+                self._merge_metadata(MessageMetadata(chunk.message_metadata))
+        elif isinstance(chunk, ToolApprovalRequest):
+            self._tools.approval_given(chunk)
+        elif not isinstance(chunk, Abort | Error):
+            return self.encode(chunk)
+        return self._buffer.take()
+
+    def pause(self) -> None:
+        """The clients have been told so far: in a run that is over."""
+        self._end_message()
+        self._buffer.take()
 
     def end_message(self) -> list[bytes]:
         """The events that end the message without ending a run: for one that is told after the fact."""
@@ -243,7 +264,7 @@ class AguiEncoder:
 
     # --- what has no part in TanStack's messages
 
-    def _on_other(self, chunk: SourceUrl | SourceDocument | File | Data) -> None:
+    def _on_other(self, chunk: SourceUrl | SourceDocument | File | ReasoningFile | Custom | Data) -> None:
         value: dict[str, Any] = msgspec.to_builtins(chunk)
         name = value.pop("type")
         self._buffer.tell("CUSTOM", name=name, value={"messageId": self.message_id, **value})
@@ -288,6 +309,8 @@ _HANDLERS: dict[type[Chunk], Callable[[AguiEncoder, Any], object]] = {
     SourceUrl: AguiEncoder._on_other,
     SourceDocument: AguiEncoder._on_other,
     File: AguiEncoder._on_other,
+    ReasoningFile: AguiEncoder._on_other,
+    Custom: AguiEncoder._on_other,
     Data: AguiEncoder._on_other,
     MessageMetadata: AguiEncoder._on_message_metadata,
     Finish: AguiEncoder._on_finish,

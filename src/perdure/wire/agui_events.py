@@ -15,8 +15,11 @@ from typing import Any
 from ..errors import RemoteProtocolError
 from .json_text import encode_json
 
-_RESERVED_METADATA = "tanstack"
-"""The key of a message's metadata that TanStack reads orders from."""
+OWN_METADATA = "perdure"
+"""The key of a message's metadata under which clients carry what the room wants to hear again from them."""
+
+_RESERVED_METADATA = ("tanstack", OWN_METADATA)
+"""Keys of a message's metadata that are not the application's: TanStack reads orders from its own."""
 
 
 def agui_event(type: str, **fields: Any) -> bytes:
@@ -31,8 +34,8 @@ def agui_event(type: str, **fields: Any) -> bytes:
 
 
 def client_metadata(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A message's metadata as clients may have it; None where nothing is left."""
-    return {key: value for key, value in (metadata or {}).items() if key != _RESERVED_METADATA} or None
+    """A message's metadata as applications know them, on either side; None where nothing is left."""
+    return {key: value for key, value in (metadata or {}).items() if key not in _RESERVED_METADATA} or None
 
 
 def result_text(output: Any) -> str:

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from ..errors import LimitExceeded, RemoteProtocolError, WireError
+from .agui_events import client_metadata
 from .agui_tools import FAILED
 from .json_text import decode_json
 from .messages import ChatMessage, Role
@@ -54,14 +55,14 @@ def parse_session_request(body: bytes, *, chat_id: str, message_bytes_max: int |
     given = fields.get("messages")
     if not isinstance(given, list):
         raise RemoteProtocolError("`messages` is not an array")
-    messages = [_message(item, f"`messages[{index}]`") for index, item in enumerate(given)]
+    messages = [parse_ui_message(item, f"`messages[{index}]`") for index, item in enumerate(given)]
     if not messages:
         raise RemoteProtocolError("the request holds no message to answer")
     newest = messages[-1]
     if newest.role == "system":
         raise RemoteProtocolError("the request ends with a system message; there is nothing to answer")
     if newest.role == "user":
-        _check_new(newest, message_bytes_max)
+        check_new_message(newest, message_bytes_max)
     data = fields.get("data")
     if not isinstance(data, dict | None):
         raise RemoteProtocolError("`data` is not a JSON object")
@@ -75,7 +76,8 @@ def parse_session_request(body: bytes, *, chat_id: str, message_bytes_max: int |
     )
 
 
-def _check_new(message: ChatMessage, message_bytes_max: int | None) -> None:
+def check_new_message(message: ChatMessage, message_bytes_max: int | None) -> None:
+    """Raises RemoteProtocolError for a message that says nothing, LimitExceeded for one that says too much."""
     text = message.text
     size = len(text.encode())
     if message_bytes_max is not None and size > message_bytes_max:
@@ -84,7 +86,8 @@ def _check_new(message: ChatMessage, message_bytes_max: int | None) -> None:
         raise RemoteProtocolError("a message must not be empty")
 
 
-def _message(item: Any, where: str) -> ChatMessage:
+def parse_ui_message(item: Any, where: str) -> ChatMessage:
+    """TanStack's message as ours; ``where`` is its name in errors. Raises RemoteProtocolError."""
     if not isinstance(item, dict):
         raise RemoteProtocolError(f"{where} is not a message")
     role = next((known for known in _ROLES if item.get("role", "user") == known), None)
@@ -98,7 +101,7 @@ def _message(item: Any, where: str) -> ChatMessage:
         id=message_id or "",
         role=role,
         parts=list(_own_parts(_given_parts(item, where), where)),
-        metadata=metadata if isinstance(metadata, dict) else None,
+        metadata=client_metadata(metadata) if isinstance(metadata, dict) else None,
     )
 
 
@@ -170,14 +173,14 @@ def _own_call(part: Part, results: dict[str, Part], which: str) -> Part:
         return {**own, "state": "input-streaming", "rawInput": part.get("arguments", "")}
     else:
         own["state"] = "input-available"
-    own["input"] = part["input"] if "input" in part else _json_or_text(part.get("arguments"))
+    own["input"] = part["input"] if "input" in part else json_or_text(part.get("arguments"))
     if approval is not None:
         own["approval"] = {key: value for key, value in approval.items() if key != "needsApproval"}
     return own
 
 
 def _own_result(part: Part, result: Part | None) -> Part:
-    output = part["output"] if "output" in part else _json_or_text(result.get("content") if result else None)
+    output = part["output"] if "output" in part else json_or_text(result.get("content") if result else None)
     if part.get("state") != "error" and (result is None or result.get("state") != "error"):
         return {"state": "output-available", "output": output}
     error = result.get("error") if result is not None else None
@@ -186,7 +189,8 @@ def _own_result(part: Part, result: Part | None) -> Part:
     return {"state": "output-error", "errorText": error if isinstance(error, str) else FAILED}
 
 
-def _json_or_text(given: Any) -> Any:
+def json_or_text(given: Any) -> Any:
+    """What a tool's text says: JSON's value, or the text where it is none."""
     if not isinstance(given, str):
         return given
     try:

@@ -83,6 +83,10 @@ class ToolCalls:
         }
         self._buffer.tell("CUSTOM", name="approval-requested", value=value)
 
+    def approval_given(self, chunk: ToolApprovalRequest) -> None:
+        """A question that was answered since: it is not asked again."""
+        self._answer(chunk.tool_call_id)
+
     def output_available(self, chunk: ToolOutputAvailable) -> None:
         self._tell_result(self._answer(chunk.tool_call_id), chunk.output)
 

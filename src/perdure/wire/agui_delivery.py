@@ -1,0 +1,165 @@
+r"""How AG-UI events travel over HTTP so that a reader that lost its line can go on.
+
+===========  ====================================  ===================================================
+              an event                              the client
+===========  ====================================  ===================================================
+SSE          ``id: 7.0\ndata: {...}\n\n``           `fetchServerSentEvents`, `xhrServerSentEvents`
+NDJSON       ``{"id":"7.0","chunk":{...}}\n``       `fetchHttpStream`, `xhrHttpStream`
+===========  ====================================  ===================================================
+
+A run's events come from a stream of chunks, and each chunk makes any number of them. The id ``7.1`` is the second
+event of the seventh chunk; the same chunks always make the same events, so an id is good for ever, wherever
+it is read. ``0.0`` is `accepted`, which is said before there is any chunk: clients that join a run give up when
+nothing comes within two seconds. Who asks with an id is told what comes strictly after it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+from ..errors import OffsetError, PerdureError
+from .agui import AguiEncoder
+from .agui_events import agui_event
+from .json_text import encode_json
+from .sse import sse_event
+
+Framing = Literal["sse", "ndjson"]
+
+KEEP_ALIVES: dict[Framing, bytes] = {"sse": b": keep-alive\n\n", "ndjson": b"\n"}
+"""What may be sent in silence; clients skip it."""
+
+CONTENT_TYPES: dict[Framing, str] = {"sse": "text/event-stream", "ndjson": "application/x-ndjson"}
+
+_EVENT_ID = re.compile(r"([0-9]{1,12})\.([0-9]{1,6})")
+
+
+class EventId(NamedTuple):
+    """The place of an event: the chunk that made it, counted from 1, and which of its events it is."""
+
+    chunk: int
+    event: int
+
+    def __str__(self) -> str:
+        return f"{self.chunk}.{self.event}"
+
+
+ACCEPTED = EventId(0, 0)
+
+
+def parse_event_id(text: str) -> EventId:
+    """The place that a client says it has come to.
+
+    Raises:
+        OffsetError: no event had this id.
+    """
+    match = _EVENT_ID.fullmatch(text)
+    if match is None:
+        raise OffsetError(f"no event has the id {text[:80]!r}")
+    return EventId(int(match[1]), int(match[2]))
+
+
+def accepted(framing: Framing) -> bytes:
+    """The first event of a run that has been accepted."""
+    return frame(agui_event("CUSTOM", name="run.accepted", value={}), ACCEPTED, framing)
+
+
+def empty_run(thread_id: str, run_id: str, framing: Framing) -> bytes:
+    """The whole of a run in which nothing is said: a message was taken in, and no answer comes of it here."""
+    run = {"threadId": thread_id, "runId": run_id}
+    events = [
+        agui_event("RUN_STARTED", **run),
+        agui_event("RUN_FINISHED", **run, metadata={"tanstack": {"finishReason": "stop"}}),
+    ]
+    return accepted(framing) + b"".join(
+        frame(event, EventId(1, index), framing) for index, event in enumerate(events)
+    )
+
+
+def frame(event: bytes, event_id: EventId, framing: Framing) -> bytes:
+    """One event as it is sent."""
+    if framing == "sse":
+        return sse_event(event, id=str(event_id))
+    return b'{"id":"%b","chunk":%b}\n' % (str(event_id).encode(), event)
+
+
+class RunFrames:
+    """The events of a run as they are sent, made once for all who read it.
+
+    ``encode`` makes a chunk's events; ``run_id`` is the run's name in them, which each reader may have in its own
+    words.
+    """
+
+    def __init__(self, encode: Callable[[bytes], list[bytes]], run_id: str, framing: Framing) -> None:
+        self._encode = encode
+        self._run_id = _json_run_id(run_id)
+        self._framing: Framing = framing
+        self._frames: list[tuple[bytes, ...]] = []
+        self._named: dict[int, tuple[int, ...]] = {}
+
+    @property
+    def count(self) -> int:
+        """How many chunks were taken in."""
+        return len(self._frames)
+
+    def extend(self, chunks: Sequence[bytes]) -> list[PerdureError]:
+        """Take in the next chunks. One that cannot be told is left out; returns why."""
+        problems = []
+        for chunk in chunks:
+            try:
+                events = self._encode(chunk)
+            except PerdureError as error:
+                problems.append(error)
+                events = []
+            number = len(self._frames) + 1
+            named = tuple(index for index, event in enumerate(events) if event.startswith(b'{"type":"RUN_'))
+            if named:
+                self._named[number - 1] = named
+            self._frames.append(
+                tuple(frame(event, EventId(number, index), self._framing) for index, event in enumerate(events))
+            )
+        return problems
+
+    def block(self, first: int, end: int, after: EventId, run_id: str) -> bytes:
+        """What is sent of the chunks ``first`` (counted from 0) to ``end`` to a reader who has come to ``after``."""
+        blocks: list[bytes] = []
+        for position in range(max(first, after.chunk - 1), end):
+            frames = self._frames[position]
+            if position in self._named:
+                frames = self._renamed(position, run_id)
+            blocks.extend(frames[after.event + 1 :] if position == after.chunk - 1 else frames)
+        return b"".join(blocks)
+
+    def _renamed(self, position: int, run_id: str) -> tuple[bytes, ...]:
+        frames, theirs = list(self._frames[position]), _json_run_id(run_id)
+        for index in self._named[position]:
+            frames[index] = frames[index].replace(self._run_id, theirs)
+        return tuple(frames)
+
+
+def leg_encoder(encoder: AguiEncoder, earlier: Sequence[bytes]) -> Callable[[bytes], list[bytes]]:
+    """Encodes one leg for a client that knows what came ``earlier``."""
+    for chunk in earlier:
+        encoder.encode_earlier(chunk)
+    if earlier:
+        encoder.pause()
+    return encoder.encode
+
+
+def whole_encoder(encoder: AguiEncoder, earlier_count: int) -> Callable[[bytes], list[bytes]]:
+    """Encodes an answer from its beginning as one run: the first ``earlier_count`` chunks are of earlier legs."""
+    left = earlier_count
+
+    def encode(chunk: bytes) -> list[bytes]:
+        nonlocal left
+        if left == 0:
+            return encoder.encode(chunk)
+        left -= 1
+        return encoder.encode_earlier(chunk)
+
+    return encode
+
+
+def _json_run_id(run_id: str) -> bytes:
+    return b'"runId":' + encode_json(run_id)
