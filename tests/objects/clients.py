@@ -49,7 +49,14 @@ class Client:
 
     @classmethod
     def of(
-        cls, runtime: Runtime, object_class: type[DurableObject], name: str, *, user: str | None = None, **query: str
+        cls,
+        runtime: Runtime,
+        object_class: type[DurableObject],
+        name: str,
+        *,
+        user: str | None = None,
+        protocol: str = "",
+        **query: str,
     ) -> Client:
         """Connect to an object."""
         client = cls()
@@ -60,6 +67,7 @@ class Client:
             client,
             user=user,
             query=query,
+            protocol=protocol,
             attachment_bytes_max=runtime.limits.attachment_bytes_max,
         )
         runtime.connect(client.object_id, client.connection)

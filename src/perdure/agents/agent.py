@@ -12,6 +12,7 @@ from ..objects.object import Context, DurableObject
 from ..storage.sql import Binding
 from .current import acting, enter_methods
 from .holds import Holds
+from .protocol import AGENTS, AgentClients
 from .state import AgentState, StateListener, mark_readonly, marked_readonly
 from .tables import Tables
 
@@ -31,7 +32,8 @@ class Agent(DurableObject):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.tables = Tables(context.storage)
-        self.state_listeners: list[StateListener] = []
+        self.agent_clients = AgentClients(self)
+        self.state_listeners: list[StateListener] = [self.agent_clients]
         self._holds = Holds(context)
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -124,3 +126,20 @@ class Agent(DurableObject):
     async def handle_start(self) -> None:
         """An instance was made. A framework that overrides it does its own first, then calls this."""
         await super().handle_start()
+
+    async def handle_connect(self, connection: Connection) -> None:
+        """A client has connected; one of Cloudflare's Agents SDK is told whom it has reached, first."""
+        if connection.protocol == AGENTS:
+            self.agent_clients.greet(connection)
+        await super().handle_connect(connection)
+
+    async def handle_message(self, connection: Connection, data: str | bytes) -> None:
+        """A client's frame: the protocol's, or the application's."""
+        if connection.protocol == AGENTS and await self.agent_clients.handle(connection, data):
+            return
+        await super().handle_message(connection, data)
+
+    async def handle_close(self, connection: Connection, code: int, reason: str) -> None:
+        """A client is gone."""
+        self.agent_clients.gone(connection)
+        await super().handle_close(connection, code, reason)

@@ -104,7 +104,8 @@ class AgentClients:
         try:
             function = callable_of(type(agent), call.method)
         except MethodNotFound:
-            reason = "is not callable" if inspect.isroutine(getattr(agent, call.method, None)) else "does not exist"
+            there = not call.method.startswith("_") and callable(getattr(type(agent), call.method, None))
+            reason = "is not callable" if there else "does not exist"
             connection.send_frame(failure_frame(call.id, f"Method {call.method} {reason}"))
             return
         try:
