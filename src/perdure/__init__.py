@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from .app import App
-from .chat.room import ChatRoom, InterruptedTurn, Submitted
-from .errors import PerdureError
-from .models.base import Model, TurnContext
+from .chat.room import BeforeTurn, ChatRoom, InterruptedTurn
+from .chat.submitted import Submitted
+from .chat.tools import tool
+from .errors import PerdureError, ToolError
+from .models.base import Model, ToolCall, ToolSpec, TurnContext
 from .objects.connections import Connection
 from .objects.limits import Limits
 from .objects.namespace import ObjectStub
@@ -20,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AlarmInfo",
     "App",
+    "BeforeTurn",
     "ChatMessage",
     "ChatRoom",
     "Connection",
@@ -32,7 +35,11 @@ __all__ = [
     "Stream",
     "StreamLimits",
     "Submitted",
+    "ToolCall",
+    "ToolError",
+    "ToolSpec",
     "TurnContext",
     "User",
     "callable",
+    "tool",
 ]

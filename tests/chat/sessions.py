@@ -10,7 +10,7 @@ import msgspec
 from tests.wire.test_agui_oracle import Oracle, text_of
 
 from perdure import ChatRoom, InterruptedTurn, TurnContext
-from perdure.chat.room import Recovery
+from perdure.chat.turns import Recovery
 from perdure.objects.instance import Instance
 from perdure.objects.runtime import Runtime
 from perdure.values import format_offset

@@ -11,7 +11,7 @@ from tests.objects.clients import Client
 from tests.running import eventually, killed, reset, running, until
 
 from perdure import ChatRoom, InterruptedTurn
-from perdure.chat.room import Recovery
+from perdure.chat.turns import Recovery
 from perdure.objects.cursor import StreamCursor
 from perdure.objects.runtime import Runtime
 from perdure.wire.fold import fold

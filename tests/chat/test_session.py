@@ -58,7 +58,7 @@ async def _state(runtime: Runtime, room: type[Guided]) -> Any:
     """Which answer is running, and what the room says."""
 
     async def look(instance: Any) -> Any:
-        turn = instance.object._turn
+        turn = instance.object.running
         if turn is None:
             return None
         turn.flush()

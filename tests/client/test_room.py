@@ -292,7 +292,7 @@ async def test_what_was_cut_meanwhile_is_removed(tmp_path: Path) -> None:
         old = (await until_event(client, Settled)).message
         line.lead_to(None)
         await until_event(client, Disconnected)
-        await app.get(led, "r").retry()
+        await app.get(led, "r").answer_again()
         lead(led, "Hi", "Hello", None)
         await until(lambda: len(led.contexts) == 2)
         line.target = address
@@ -329,11 +329,11 @@ async def test_a_busy_room_is_tried_again(tmp_path: Path) -> None:
 
         refusals: ClassVar[int] = 2
 
-        def submit_message(self, message: Any) -> Any:
+        def submit_message(self, message: Any, **options: Any) -> Any:
             if Full.refusals:
                 Full.refusals -= 1
                 raise Overloaded("come back later")
-            return super().submit_message(message)
+            return super().submit_message(message, **options)
 
     async with serving(counted(tmp_path, Full)) as address, entered(address) as client:
         await until_event(client, Joined)

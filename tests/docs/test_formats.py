@@ -21,7 +21,7 @@ from perdure.stream_hosts.host import StreamHost
 from perdure.stream_hosts.subscriptions import Subscriptions
 from perdure.testing.journal_contract import HeardListener
 from perdure.wire.fold import MessageFold
-from perdure.wire.room import parse_room_frame
+from perdure.wire.room_commands import parse_room_frame
 from perdure.wire.room_client import parse_server_frame
 from perdure.wire.sse import SseParser
 from perdure.wire.ui_chunks import decode_chunk

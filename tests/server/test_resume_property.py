@@ -17,7 +17,7 @@ from tests.running import HURRIED, killed, reset, serving, until
 from tests.server.clients import Room, events, http, room
 
 from perdure import App, ChatRoom, InterruptedTurn, TurnContext
-from perdure.chat.room import Recovery
+from perdure.chat.turns import Recovery
 from perdure.wire.fold import MessageFold
 from perdure.wire.ui_chunks import decode_chunk
 

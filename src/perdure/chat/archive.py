@@ -41,13 +41,9 @@ def _as_json(stored: StoredMessage, streams: Streams) -> dict[str, Any]:
     message = stored.message
     stream = streams.find(stored.stream_name) if stored.status == "streaming" else None
     if stream is not None:
-        fold = MessageFold(stored.id)
-        offset, up_to_date = "-1", False
-        while not up_to_date:
-            batch = stream.read(offset)
-            for entry in batch.entries:
-                fold.push(decode_chunk(entry))
-            offset, up_to_date = batch.next_offset, batch.up_to_date
+        fold = MessageFold(stored.id, message=stored.message)
+        for entry in stream.entries():
+            fold.push(decode_chunk(entry))
         message = fold.message()
     shown: dict[str, Any] = msgspec.to_builtins(message)
     shown |= {"createdMs": stored.created_ms, "status": stored.status}

@@ -1,7 +1,8 @@
-"""The room's WebSocket clients: what each is sent, encoded once per protocol and shared.
+"""The room's own WebSocket clients: what each is sent, encoded once per kind and shared.
 
-Two protocols here, told apart by a tag on the connection: ``delta`` clients get what is new,
-``update`` clients (the plain ones) get the accumulated text, joined per `UPDATE_MS`.
+Three kinds, told apart by a tag on the connection: ``parts`` clients get every chunk, ``delta`` clients the new
+text, ``update`` clients (the plain ones) the accumulated text, joined per `UPDATE_MS`. Connections of other
+protocols have none of these tags and get nothing from here.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import msgspec
-
 from ..objects.connections import Connection
 from ..wire.room import (
     RoomMessage,
+    chunks_frame,
     complete_frame,
     delta_frame,
     init_frame,
@@ -22,37 +22,27 @@ from ..wire.room import (
     resume_frame,
     update_frame,
 )
+from ..wire.room_parts import waits_of
+from ..wire.ui_chunks import Chunk, TextDelta
+from .branches import Alternatives, Branches
+from .changes import Changes
+from .listener import RoomListener
+from .missed import missed_frames
 from .offsets import RoomOffset, parse_room_offset
+from .presence import PRESENCE
+from .room_view import INIT_MESSAGES, RecentMessages, as_room_message, with_parts
 from .transcript import StoredMessage, Transcript
 from .turn import Outcome, Turn
-
-INIT_MESSAGES = 1_000
-"""Messages in an ``init`` frame unless the client asks for fewer with ``?limit=``."""
 
 UPDATE_MS = 50
 """Accumulated text is sent this often at most: its bytes grow with the square of the answer."""
 
-DELTA, UPDATE = "delta", "update"
-
-_encode = msgspec.json.Encoder().encode
-
-
-def as_room_message(stored: StoredMessage, content: str | None = None) -> RoomMessage:
-    """A message as room clients see it."""
-    assistant = stored.role == "assistant"
-    return RoomMessage(
-        id=stored.id,
-        role="assistant" if assistant else "user" if stored.role == "user" else "system",
-        content=stored.message.text if content is None else content,
-        timestamp=stored.created_ms,
-        user=stored.message.user,
-        status=stored.status if assistant else None,  # type: ignore[arg-type]
-        error=stored.error,
-        answers=stored.answers,
-    )
+DELTA, UPDATE, PARTS = "delta", "update", "parts"
+TEXT = "text"
+"""The tag of ``delta`` and ``update`` clients alike."""
 
 
-class Audience:
+class Audience(RoomListener):
     """Sends a room's events to its connections.
 
     ``broadcast(frame, text, tag, without)`` is the instance's; everything sent waits at its gate.
@@ -69,51 +59,68 @@ class Audience:
         self._broadcast = broadcast
         self._last_seq = transcript.last_seq
         self._cuts = transcript.cuts
+        self._changes = Changes(transcript._storage)
         self._turn: Turn | None = None
-        self._text_offset = ""
+        self._before_growth = ""
         self._update_timer: asyncio.TimerHandle | None = None
         self._updated_at = 0.0
-        # The newest messages, encoded: made at the first init, then kept up to date.
-        self._encoded: dict[int, msgspec.Raw] | None = None
-        self._complete_history = False
+        self._branches = Branches(transcript._storage, transcript)
+        self._alternatives: dict[str, Alternatives] | None = None
+        self._plain = RecentMessages(transcript, as_room_message)
+        self._rich = RecentMessages(transcript, self._with_parts)
 
     @property
     def offset(self) -> RoomOffset:
         """Where a client stands that has everything."""
         turn = self._turn
+        at = RoomOffset(self._last_seq, cuts=self._cuts, changes=self._changes.count)
         if turn is None:
-            return RoomOffset(self._last_seq, 0, 0, self._cuts)
-        return RoomOffset(self._last_seq, turn.answer.seq, turn.characters, self._cuts)
+            return at
+        return at._replace(
+            answer_seq=turn.answer.seq, characters=turn.characters, leg=turn.leg, position=turn.position
+        )
 
-    def _offset(self) -> str:
-        return str(self.offset)
+    def shown(self, limit: int, before_seq: int | None = None) -> list[RoomMessage]:
+        """The newest messages with their parts, oldest first, the growing one as it is now."""
+        return [self._with_parts(stored) for stored in self._transcript.newest(limit, before_seq)]
+
+    def shown_message(self, message_id: str) -> RoomMessage | None:
+        """One message with its parts."""
+        stored = self._transcript.find(message_id)
+        return None if stored is None else self._with_parts(stored)
 
     # --- events
 
     def on_message(self, stored: StoredMessage) -> None:
         """A message was added."""
-        self._last_seq = stored.seq
-        if self._turn is not None:
-            self._text_offset = self._before_characters(self._turn)
-        self._cache(stored)
-        if self._connections(None):
-            self._broadcast(message_frame(as_room_message(stored), self._offset()), True, None, None)
+        self._last_seq = max(self._last_seq, stored.seq)
+        self._alternatives = None
+        self._note_growth()
+        self._send_message(stored)
 
     def on_turn(self, turn: Turn, *, new: bool) -> None:
-        """A turn began (``new``), or goes on after an interruption."""
+        """A leg begins (of a ``new`` answer, or of one that waited), or goes on after an interruption."""
         self._turn = turn
         if new:
             self.on_message(turn.answer)
-        self._text_offset = self._before_characters(turn)
+            return
+        if turn.position == 0:
+            self._changes.add(turn.answer.seq)
+            self._send_message(turn.answer)
+        self._note_growth()
 
-    def _before_characters(self, turn: Turn) -> str:
-        return str(RoomOffset(self._last_seq, turn.answer.seq, 0, self._cuts))[:-8]
+    def on_chunk(self, turn: Turn, chunk: Chunk, data: bytes) -> None:
+        """A chunk was appended to the leg's stream."""
+        if self._connections(PARTS):
+            # The turn counts a delta's characters after this.
+            characters = turn.characters + (len(chunk.delta) if type(chunk) is TextDelta else 0)
+            self._broadcast(chunks_frame(turn.answer.id, (data,), self._growth(turn, characters)), True, PARTS, None)
 
     def on_text(self, turn: Turn, text: str) -> None:
         """The answer grew."""
         if self._connections(DELTA):
-            offset = f"{self._text_offset}{turn.characters:08d}"
-            self._broadcast(delta_frame(turn.answer.id, text, offset), True, DELTA, None)
+            frame = delta_frame(turn.answer.id, text, self._growth(turn, turn.characters))
+            self._broadcast(frame, True, DELTA, None)
         if self._update_timer is None and self._connections(UPDATE):
             loop = asyncio.get_running_loop()
             wait = self._updated_at + UPDATE_MS / 1000 - loop.time()
@@ -122,118 +129,132 @@ class Audience:
             else:
                 self._update_timer = loop.call_later(wait, self._send_update, turn)
 
+    def on_settled(self, turn: Turn, outcome: Outcome, error: str | None) -> None:
+        """The leg has ended and is stored."""
+        if self._update_timer is not None:
+            self._update_timer.cancel()
+            self._update_timer = None
+        self._turn = None
+        self._keep(turn.answer)
+        if self._connections(TEXT) or self._connections(PARTS):
+            message = turn.answer.message
+            waits = waits_of(message.parts) if outcome == "waiting" else None
+            self._to_all(
+                complete_frame(turn.answer.id, message.text, outcome, str(self.offset), error=error, waits=waits)
+            )
+
+    def on_updated(self, stored: StoredMessage) -> None:
+        """A message changed outside of a leg."""
+        self._changes.add(stored.seq)
+        self._note_growth()
+        self._send_message(stored)
+
+    def on_removed(self, removed: list[StoredMessage]) -> None:
+        """Messages were removed."""
+        self._cuts = self._transcript.cuts
+        self._last_seq = self._transcript.last_seq
+        self._alternatives = None
+        self._plain.remove(removed)
+        self._rich.remove(removed)
+        if self._connections(TEXT) or self._connections(PARTS):
+            self._to_all(remove_frame([stored.id for stored in removed], str(self.offset)))
+
+    # --- frames
+
+    def _note_growth(self) -> None:
+        if self._turn is not None:
+            self._before_growth = self.offset.before_growth
+
+    def _growth(self, turn: Turn, characters: int) -> str:
+        return f"{self._before_growth}{characters:08d}.{turn.leg:03d}.{turn.position:07d}"
+
+    def _to_all(self, frame: bytes) -> None:
+        for tag in (TEXT, PARTS):
+            if self._connections(tag):
+                self._broadcast(frame, True, tag, None)
+
+    def _keep(self, stored: StoredMessage) -> None:
+        self._plain.put(stored)
+        self._rich.put(stored)
+
+    def _send_message(self, stored: StoredMessage) -> None:
+        self._keep(stored)
+        for tag, view in ((TEXT, self._with_text), (PARTS, self._with_parts)):
+            if self._connections(tag):
+                self._broadcast(message_frame(view(stored), str(self.offset)), True, tag, None)
+
     def _send_update(self, turn: Turn) -> None:
         self._update_timer = None
         if turn is not self._turn:
             return
         self._updated_at = asyncio.get_running_loop().time()
-        frame = update_frame(turn.answer.id, turn.fold.text, self._offset())
+        frame = update_frame(turn.answer.id, turn.fold.text, str(self.offset))
         self._broadcast(frame, True, UPDATE, None)
-
-    def on_settled(self, turn: Turn, outcome: Outcome, error: str | None) -> None:
-        """The answer has ended and is stored."""
-        if self._update_timer is not None:
-            self._update_timer.cancel()
-            self._update_timer = None
-        self._turn = None
-        self._cache(turn.answer)
-        if self._connections(None):
-            frame = complete_frame(turn.answer.id, turn.answer.message.text, outcome, self._offset(), error=error)
-            self._broadcast(frame, True, None, None)
-
-    def on_removed(self, removed: list[StoredMessage]) -> None:
-        """Messages were cut from the end."""
-        self._cuts = self._transcript.cuts
-        self._last_seq = self._transcript.last_seq
-        if self._encoded is not None:
-            for stored in removed:
-                self._encoded.pop(stored.seq, None)
-        if self._connections(None):
-            frame = remove_frame([stored.id for stored in removed], self._offset())
-            self._broadcast(frame, True, None, None)
 
     def show_again(self, connection: Connection, stored: StoredMessage) -> None:
         """Send one client a message that the room has already."""
-        content = self._content(stored)
-        connection.send_frame(message_frame(as_room_message(stored, content), self._offset()))
+        view = self._with_parts if PARTS in connection.tags else self._with_text
+        connection.send_frame(message_frame(view(stored), str(self.offset)))
+
+    def _with_text(self, stored: StoredMessage) -> RoomMessage:
+        turn = self._turn_of(stored)
+        return as_room_message(stored, None if turn is None else turn.fold.text)
+
+    def _with_parts(self, stored: StoredMessage) -> RoomMessage:
+        if self._alternatives is None:
+            # No branch without a cut: most rooms need not look.
+            self._alternatives = self._branches.all() if self._cuts else {}
+        return with_parts(stored, self._turn_of(stored), self._alternatives.get(stored.id))
+
+    def _turn_of(self, stored: StoredMessage) -> Turn | None:
+        turn = self._turn
+        return turn if turn is not None and turn.answer.seq == stored.seq else None
 
     # --- a client arrives
 
     def greet(self, connection: Connection) -> None:
-        """Send the first frames: what the client missed since its offset, or everything."""
-        given = connection.query.get("offset")
-        offset = parse_room_offset(given) if given else None
-        if offset is None or not self._resume(connection, offset):
-            connection.send_frame(self._init(_limit(connection.query.get("limit"))))
-
-    def _resume(self, connection: Connection, offset: RoomOffset) -> bool:
-        if offset.cuts != self._cuts or offset.last_seq > self._last_seq:
-            return False
-        missed = (
-            self._transcript.after(offset.last_seq, INIT_MESSAGES + 1) if offset.last_seq < self._last_seq else []
-        )
-        if len(missed) > INIT_MESSAGES:
-            return False
-        # Each frame says where its reader stands: the next cut may come between any two of them.
-        at = offset
-        frames: list[bytes] = [resume_frame(str(at))]
-        if at.answer_seq:
-            answer = self._transcript.at(at.answer_seq)
-            if answer is None or answer.role != "assistant":
-                return False
-            rest, at = self._rest_of(answer, at, DELTA in connection.tags)
-            frames += rest
-        for stored in missed:
-            content = self._content(stored)
-            at = at._replace(last_seq=stored.seq)
-            if stored.status == "streaming":
-                at = at._replace(answer_seq=stored.seq, characters=len(content))
-            frames.append(message_frame(as_room_message(stored, content), str(at)))
-        for frame in frames:
+        """Say which kind of client it is; send the first frames: what it missed since its offset, or everything."""
+        query = connection.query
+        kind = (PARTS,) if query.get("parts") == "1" else (DELTA if query.get("delta") == "1" else UPDATE, TEXT)
+        connection.tag(*kind, *((PRESENCE,) if query.get("presence") == "1" else ()))
+        given = parse_room_offset(query.get("offset", ""))
+        frames = None if given is None else self._missed(connection, given)
+        for frame in frames if frames is not None else [self._init(connection)]:
             connection.send_frame(frame)
-        return True
 
-    def _rest_of(self, answer: StoredMessage, offset: RoomOffset, delta: bool) -> tuple[list[bytes], RoomOffset]:
-        """What an answer gained since ``offset``, and where its reader stands after it."""
-        content = self._content(answer)
-        frames = []
-        at = offset._replace(characters=max(len(content), offset.characters))
-        if len(content) > offset.characters:
-            if delta:
-                frames.append(delta_frame(answer.id, content[offset.characters :], str(at)))
-            else:
-                frames.append(update_frame(answer.id, content, str(at)))
-        if answer.status in ("complete", "aborted", "failed"):
-            status: Outcome = answer.status  # type: ignore[assignment]
-            at = at._replace(answer_seq=0, characters=0)
-            frames.append(complete_frame(answer.id, content, status, str(at), error=answer.error))
-        return frames, at
+    def _missed(self, connection: Connection, given: RoomOffset) -> list[bytes] | None:
+        now = self.offset
+        changed = self._changes.since(given.changes)
+        if given.cuts != now.cuts or given.last_seq > now.last_seq or changed is None:
+            return None
+        added = self._transcript.after(given.last_seq, INIT_MESSAGES + 1) if given.last_seq < now.last_seq else []
+        if len(added) > INIT_MESSAGES:
+            return None
+        older = [stored for seq in changed if seq <= given.last_seq and (stored := self._transcript.at(seq))]
+        parts = PARTS in connection.tags
+        growing = None
+        if given.answer_seq and given.answer_seq not in changed:
+            growing = self._transcript.at(given.answer_seq)
+            if growing is None or growing.role != "assistant":
+                return None
+        missed = missed_frames(
+            given,
+            now,
+            growing=growing,
+            messages=[*older, *added],
+            turn=self._turn,
+            view=self._with_parts if parts else self._with_text,
+            kind=PARTS if parts else DELTA if DELTA in connection.tags else UPDATE,
+        )
+        return None if missed is None else [resume_frame(str(given)), *missed]
 
-    def _content(self, stored: StoredMessage) -> str:
-        turn = self._turn
-        return turn.fold.text if turn is not None and turn.answer.seq == stored.seq else stored.message.text
-
-    def _init(self, limit: int) -> bytes:
-        if self._encoded is None:
-            newest = self._transcript.newest(INIT_MESSAGES)
-            self._complete_history = len(newest) < INIT_MESSAGES
-            self._encoded = {stored.seq: msgspec.Raw(_encode(as_room_message(stored))) for stored in newest}
-        messages: list[RoomMessage | msgspec.Raw] = list(self._encoded.values())
-        streaming = None
-        if self._turn is not None:
-            streaming = self._turn.answer.id
-            at = list(self._encoded).index(self._turn.answer.seq)
-            messages[at] = as_room_message(self._turn.answer, self._turn.fold.text)
-        more = len(messages) > limit or not self._complete_history
-        return init_frame(messages[-limit:] if limit else [], self._offset(), streaming=streaming, more=more)
-
-    def _cache(self, stored: StoredMessage) -> None:
-        if self._encoded is None:
-            return
-        self._encoded[stored.seq] = msgspec.Raw(_encode(as_room_message(stored)))
-        if len(self._encoded) > INIT_MESSAGES:
-            del self._encoded[next(iter(self._encoded))]
-            self._complete_history = False
+    def _init(self, connection: Connection) -> bytes:
+        parts = PARTS in connection.tags
+        recent, view = (self._rich, self._with_parts) if parts else (self._plain, self._with_text)
+        growing = {} if self._turn is None else {self._turn.answer.seq: view(self._turn.answer)}
+        messages, more = recent.newest(_limit(connection.query.get("limit")), growing)
+        streaming = self._turn.answer.id if self._turn is not None else None
+        return init_frame(messages, str(self.offset), streaming=streaming, more=more)
 
 
 def _limit(text: str | None) -> int:

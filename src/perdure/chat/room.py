@@ -3,39 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import msgspec
-import structlog
 
-from ..errors import BadArguments, LimitExceeded, Overloaded, PerdureError
-from ..models.base import Model, TurnContext
+from ..agents.agent import Agent
+from ..errors import BadArguments, Busy, LimitExceeded, Overloaded, PerdureError
+from ..models.base import Model, ToolSpec, TurnContext
 from ..models.registry import resolve_model
 from ..objects.connections import Connection
-from ..objects.object import Context, DurableObject, callable
-from ..wire.fold import MessageFold
+from ..objects.object import Context, callable
 from ..wire.messages import ChatMessage, user_message
-from ..wire.room import (
-    CLIENT_ID_BYTES_MAX,
-    PING,
-    PONG,
-    USER_NAME_BYTES_MAX,
-    error_frame,
-)
-from ..wire.ui_chunks import Abort, Chunk, Start, decode_chunk, encode_chunk
-from .audience import DELTA, UPDATE, Audience, as_room_message
+from ..wire.room import CLIENT_ID_BYTES_MAX, PING, PONG, USER_NAME_BYTES_MAX, error_frame
+from ..wire.target import Target
+from ..wire.ui_chunks import Chunk
+from .audience import Audience
+from .branches import Alternatives
+from .editing import Editing
+from .listener import Listeners, RoomListener
+from .presence import Presence
+from .replay import Replay, replay_of
+from .results import Results
 from .room_session import handle_frame
+from .room_view import as_room_message
 from .session import SessionLog
-from .transcript import MIGRATIONS, StoredMessage, Transcript, stream_name
-from .turn import Outcome, Turn
+from .submitted import Submitted
+from .tool_calls import ToolCalls
+from .tools import Tool, tools_of
+from .transcript import MIGRATIONS, StoredMessage, Transcript
+from .turn import Turn
+from .turns import Recovery, Turns
 
-log = structlog.get_logger("perdure.chat")
-
-Policy = Literal["queue", "latest"]
-Recovery = Literal["continue", "retry", "fail"]
+Policy = Literal["queue", "latest", "merge", "drop", "debounce"]
 
 WAITING_MESSAGES_MAX = 1_000
 """User messages of one room that wait for their turn; the next one is refused."""
@@ -43,15 +46,14 @@ WAITING_MESSAGES_MAX = 1_000
 PAGE_MESSAGES_MAX = 1_001
 """Messages that one call of `ChatRoom.messages` returns at most."""
 
-CONTINUATIONS_MAX = 3
-"""Crashes after which the default `ChatRoom.on_interrupted` still continues an answer."""
+CLIENT_TOOLS_MAX = 128
+"""Tools that clients of one room may bring."""
 
-TURN_STREAM_KEEP_MS = 24 * 60 * 60 * 1000
-"""How long the chunks of an ended turn are kept beside the message that they became."""
+CONTINUATIONS_MAX = 3
+"""Interruptions after which the default `ChatRoom.on_interrupted` still continues an answer."""
 
 REPLAY_GRACE_MS = 5_000
 """How long after its end an answer is still replayed to a client that asks to resume."""
-
 
 CALLER = "the caller's name"
 
@@ -59,21 +61,10 @@ CallerName: TypeAlias = Annotated[str | None, CALLER]
 """An argument that says who calls: from outside, the name of an authenticated user goes before any given one."""
 
 
-class Submitted(msgspec.Struct):
-    """A message that the room has taken.
-
-    ``answer_id`` is the id that its answer has or will have (None: the room does not answer),
-    ``known`` is true when the message was there already.
-    """
-
-    message_id: str
-    answer_id: str | None
-    known: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class InterruptedTurn:
-    """A turn that a crash or a restart cut off: what was said, and how many crashes it has been through.
+    """A turn that was cut off, by a crash, a restart or a model that fell silent: what was said, and how many
+    interruptions it has been through.
 
     A planned stop of the server is not counted.
     """
@@ -83,13 +74,33 @@ class InterruptedTurn:
     crashes: int
 
 
-class ChatRoom(DurableObject):
+@dataclass(frozen=True, slots=True)
+class BeforeTurn:
+    """A message that is about to be answered, for `ChatRoom.before_turn`.
+
+    ``running`` is the id of the answer that is being made meanwhile; None when there is none.
+    """
+
+    message: ChatMessage
+    running: str | None
+    _interrupt: Callable[[str], bool]
+
+    def interrupt(self, reason: str = "superseded") -> bool:
+        """End the running answer; what was said stays. False when none is running."""
+        return self._interrupt(reason)
+
+
+class ChatRoom(Agent):
     """A room: its messages, its turns, its clients. Derive from it.
 
     ``model``: a name like ``"anthropic:claude-haiku-4-5"`` or ``"local:smollm2"``, a model object
     or pydantic-ai Agent; None makes a room of people only. Or override `respond`.
     ``policy``: what a message does that arrives during a turn. ``queue``: it waits for its own
-    turn. ``latest``: it ends the running turn and gets the next one.
+    turn. ``latest``: it ends the running turn and gets the next one. ``merge``: all that arrive
+    get the next turn together. ``drop``: it is refused (`Busy`). ``debounce``: as ``merge``, and the turn
+    begins ``debounce_ms`` after the last of them.
+    ``steps_max``: how often the model is asked for one answer, with the results of its tools.
+    ``stall_timeout_ms``: a model that says nothing for so long counts as interrupted.
     """
 
     migrations = MIGRATIONS
@@ -98,22 +109,32 @@ class ChatRoom(DurableObject):
     model: ClassVar[Any] = None
     instructions: ClassVar[str] = ""
     policy: ClassVar[Policy] = "queue"
+    debounce_ms: ClassVar[int] = 1_000
+    steps_max: ClassVar[int] = 16
+    stall_timeout_ms: ClassVar[int] = 180_000
+    target: ClassVar[Target] = "ai6"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.transcript = Transcript(self.storage)
+        self.tool_calls = ToolCalls(self.storage)
+        self.listeners = Listeners()
         self.audience = Audience(self.transcript, context.connections, context.broadcast)
-        self._session = SessionLog(self.streams, self.transcript, self.name)
-        self._turn: Turn | None = None
-        self._cutting = False
+        self.session = SessionLog(self.streams, self.transcript, self.name)
+        self.add_listener(self.audience)
+        self.add_listener(self.session)
+        self.turns = Turns(self)
+        self.editing = Editing(self)
+        self.results = Results(self)
+        self.presence = Presence(context)
 
     # --- hooks
 
     async def respond(self, turn: TurnContext) -> AsyncIterator[str | Chunk]:
-        """Answer: yield text, or chunks. Override it to bring your own model.
+        """Make one step of an answer: yield text, or chunks. Override it to bring your own model.
 
-        ``turn.text`` is the newest user message, ``turn.messages`` the conversation, ``turn.partial``
-        what was already said before a crash: go on after it.
+        ``turn.text`` is the newest user message, ``turn.messages`` the conversation, ``turn.answer`` what
+        the earlier steps said and did, ``turn.partial`` what this one said before a crash: go on after it.
         """
         model = self.get_model()
         if model is not None:
@@ -122,36 +143,84 @@ class ChatRoom(DurableObject):
                     yield piece
 
     async def on_interrupted(self, turn: InterruptedTurn) -> Recovery:
-        """What to do with a turn that a crash cut off: ``continue`` it (the text that was seen stays and
+        """What to do with a turn that was cut off: ``continue`` it (the text that was seen stays and
         goes on), ``retry`` with a new answer, or ``fail`` it. Default: continue, at most 3 times."""
         return "continue" if turn.crashes <= CONTINUATIONS_MAX else "fail"
+
+    async def before_turn(self, event: BeforeTurn) -> None:
+        """A message was taken in and is to be answered; its turn begins after this returns.
+
+        It may end the running answer: ``event.interrupt("superseded")``. An error leaves the message without an
+        answer. After a crash it may run again for the same message.
+        """
+
+    def may_answer(self, user: str | None, tool: str) -> bool:
+        """Whether a user may approve calls of this tool, or give its result. By default everyone in the room may."""
+        return True
 
     # --- calls
 
     @callable
-    async def submit(self, text: str, *, user: CallerName = None, id: str | None = None) -> Submitted:
+    async def submit(
+        self, text: str, *, user: CallerName = None, id: str | None = None, policy: Policy | None = None
+    ) -> Submitted:
         """Say something in the room. With an ``id`` that the room knows, nothing is said again.
 
         ``user`` is the name that the message carries; over RPC an authenticated user cannot give another.
+        ``policy`` is for this message alone.
 
         Raises:
             BadArguments: the text is empty.
             LimitExceeded: ``message_bytes_max``, ``client_id_bytes_max``, ``user_name_bytes_max``.
             Overloaded: too many messages wait for their turn (``waiting_messages_max``).
+            Busy: the policy is ``drop``, and the room is answering.
         """
         if not text.strip():
             raise BadArguments("a message must not be empty")
-        return self.submit_message(user_message(id or self.context.new_id(), text, user=user))
+        return self.submit_message(user_message(id or self.context.new_id(), text, user=user), policy=policy)
 
     @callable
     async def stop(self) -> bool:
         """End the running answer; what was said stays. False when none is running."""
-        return self._turn is not None and self._turn.stop("stopped")
+        return self.turns.stop("stopped")
 
     @callable
-    async def retry(self) -> Submitted | None:
-        """Make the last answer again: the old one is removed. None when there is nothing to answer."""
-        return self.regenerate(None)
+    async def answer_again(self, answer_id: str | None = None) -> Submitted | None:
+        """Make an answer (None: the last) again; the old one is kept as a branch. None: there is no question."""
+        return self.regenerate(answer_id)
+
+    @callable
+    async def choose_branch(self, message_id: str, index: int) -> bool:
+        """Show another alternative of a message that was edited, or of an answer that was made again.
+
+        ``index`` counts from 0. False when it is shown already.
+
+        Raises:
+            BadArguments: there is no such message or alternative.
+        """
+        return self.editing.choose_branch(message_id, index)
+
+    @callable
+    async def approve(
+        self, id: str, approved: bool = True, reason: str | None = None, *, user: CallerName = None
+    ) -> bool:
+        """Agree to a tool call, or not. ``id`` is the approval's or the call's. False: nobody asks (any more).
+
+        Raises:
+            Forbidden: `may_answer` says no.
+        """
+        return self.answer_approval(id, approved, reason, user=user)
+
+    @callable
+    async def submit_tool_result(
+        self, tool_call_id: str, output: Any = None, *, error: str | None = None, user: CallerName = None
+    ) -> bool:
+        """Give the result of a client's tool, or why it failed. False: nobody waits for it (any more).
+
+        Raises:
+            Forbidden: `may_answer` says no.
+        """
+        return self.tool_result(tool_call_id, output, error=error, user=user)
 
     @callable
     async def messages(self, limit: int = 100, before: str | None = None) -> list[ChatMessage]:
@@ -161,7 +230,7 @@ class ChatRoom(DurableObject):
         """
         return [self._shown(stored) for stored in self._page(limit, before)]
 
-    # --- for the surfaces
+    # --- for the surfaces: what there is
 
     def room_messages(self, limit: int = 100, before: str | None = None) -> tuple[list[dict[str, Any]], bool]:
         """Messages as plain room clients see them, and whether there are older ones."""
@@ -183,20 +252,49 @@ class ChatRoom(DurableObject):
         return str(self.audience.offset)
 
     @property
+    def running(self) -> Turn | None:
+        """The turn that is running."""
+        return self.turns.running
+
+    @property
     def streaming_answer(self) -> str | None:
         """The id of the answer that is being made."""
-        return self._turn.answer.id if self._turn is not None else None
+        return self.turns.running.answer.id if self.turns.running is not None else None
 
     @property
     def resumable_answer(self) -> str | None:
         """The id of the answer that a returning client is replayed: the running or the just ended one."""
-        if self._turn is not None:
-            return self._turn.answer.id
+        if self.turns.running is not None:
+            return self.turns.running.answer.id
         last = self.transcript.last()
         if last is None or last.role != "assistant":
             return None
         ended_ms = self.storage.get("_ended_ms", 0)
         return last.id if self.now_ms() - ended_ms <= REPLAY_GRACE_MS else None
+
+    def leg_of(self, answer_id: str) -> int:
+        """The number of the answer's newest leg."""
+        stored = self.transcript.find(answer_id)
+        return 1 if stored is None else stored.leg
+
+    def replay(self, answer_id: str) -> Replay | None:
+        """The whole answer from its ``start``; None when there is none of that id."""
+        stored = self.transcript.find(answer_id)
+        if stored is None or stored.role != "assistant":
+            return None
+        return replay_of(stored, self.streams)
+
+    def branches_of(self, message_id: str) -> Alternatives:
+        """Which of the alternatives of its place a message is."""
+        return self.editing.branches_of(message_id)
+
+    def add_listener(self, listener: RoomListener) -> None:
+        """Tell this one, too, of everything that happens."""
+        self.listeners.add(listener)
+
+    def open_session(self) -> None:
+        """Make the room's session stream, if it has none: all that is said, as AG-UI events."""
+        self.session.open(self.turns.running)
 
     def _page(self, limit: int, before: str | None) -> list[StoredMessage]:
         before_seq = None
@@ -208,95 +306,150 @@ class ChatRoom(DurableObject):
         return self.transcript.newest(max(0, min(limit, PAGE_MESSAGES_MAX)), before_seq)
 
     def _shown(self, stored: StoredMessage) -> ChatMessage:
-        turn = self._turn
+        turn = self.turns.running
         return turn.fold.message() if turn is not None and turn.answer.id == stored.id else stored.message
 
-    # --- messages in
+    # --- for the surfaces: what comes in
 
-    def submit_message(self, message: ChatMessage) -> Submitted:
-        """Take a user's message in and see to its answer."""
+    def submit_message(
+        self,
+        message: ChatMessage,
+        *,
+        policy: Policy | None = None,
+        client_tools: Sequence[ToolSpec] | None = None,
+    ) -> Submitted:
+        """Take a user's message in and see to its answer.
+
+        ``client_tools`` are the tools that the client carries out, from now on instead of those it told before.
+
+        Raises:
+            LimitExceeded, Overloaded, Busy: see `submit`.
+        """
+        self.check_message(message)
+        known = self.transcript.find(message.id)
+        if known is not None:
+            return Submitted(known.id, known.answer_id, known=True)
+        policy = policy or self.policy
+        waiting = self.transcript.newest_waiting() if self.answers() else None
+        if policy == "drop" and (waiting is not None or self.turns.running is not None):
+            raise Busy()
+        if waiting is not None and (count := self.transcript.count_waiting()) >= WAITING_MESSAGES_MAX:
+            raise Overloaded(
+                f"{count:,} messages wait for their answers already (waiting_messages_max); try again later"
+            )
+        if client_tools is not None:
+            self.set_client_tools(client_tools)
+        if not self.answers():
+            stored = self.transcript.add(message, self.now_ms(), "answered")
+            self.listeners.on_message(stored)
+            return Submitted(stored.id, None)
+        if policy == "latest":
+            for skipped in self.transcript.waiting():
+                self.turns.skip(skipped)
+        joins = policy in ("merge", "debounce") and waiting is not None
+        answer_id = waiting.answer_id if joins and waiting is not None else self.context.new_id()
+        due_ms = self.now_ms() + self.debounce_ms if policy == "debounce" else None
+        stored = self.transcript.add(message, self.now_ms(), "waiting", answer_id=answer_id, due_ms=due_ms)
+        self.listeners.on_message(stored)
+        if policy == "latest":
+            self.turns.stop("superseded")
+        self.turns.wait_for(stored)
+        return Submitted(stored.id, answer_id)
+
+    def regenerate(self, answer_id: str | None) -> Submitted | None:
+        """Make an answer (None: the last) again; it and all after it is kept as a branch."""
+        return self.editing.regenerate(answer_id)
+
+    def edit(self, message: ChatMessage) -> Submitted:
+        """Replace a user's message and answer it again; what was there is kept as a branch. An unknown one is
+        submitted."""
+        known = self.transcript.find(message.id)
+        if known is None or known.role != "user":
+            return self.submit_message(message)
+        self.check_message(message)
+        return self.editing.edit(known, message)
+
+    def take_results(self, message: ChatMessage, *, user: str | None = None) -> Submitted | None:
+        """Take in what an assistant message that came back has for an answer that waits; go on where that is all.
+
+        None: there is no such answer.
+
+        Raises:
+            Forbidden: `may_answer` says no.
+        """
+        return self.results.take(message, user)
+
+    def tool_result(
+        self,
+        tool_call_id: str,
+        output: Any = None,
+        *,
+        error: str | None = None,
+        user: str | None = None,
+        go_on: bool = True,
+    ) -> bool:
+        """See `submit_tool_result`. ``go_on=False``: the answer goes on when `go_on` is called."""
+        result = {"output": output} if error is None else {"error": error}
+        return self.results.give(tool_call_id, result, user, go_on=go_on)
+
+    def answer_approval(
+        self,
+        id: str,
+        approved: bool,
+        reason: str | None = None,
+        *,
+        user: str | None = None,
+        go_on: bool = True,
+    ) -> bool:
+        """See `approve`. ``go_on=False``: the answer goes on when `go_on` is called."""
+        return self.results.approve(id, approved, reason, user, go_on=go_on)
+
+    def go_on(self, answer_id: str) -> Submitted | None:
+        """Begin the next leg of an answer that waits, if nothing is owed any more; None: it is, or does not wait."""
+        return self.results.go_on(answer_id)
+
+    def clear(self) -> None:
+        """Remove all messages, branches too."""
+        self.editing.clear()
+
+    def replace_messages(self, messages: Sequence[ChatMessage]) -> None:
+        """Let these be the room's messages. Nothing is answered. Raises LimitExceeded, BadArguments."""
+        self.editing.replace(messages)
+
+    def check_message(self, message: ChatMessage) -> None:
+        """Raises LimitExceeded where a message is larger than the room takes."""
         limit = self.context.runtime.limits.message_bytes_max
         if len(message.text) > limit // 4 and (size := len(message.text.encode())) > limit:
             raise LimitExceeded("message_bytes_max", size, limit)
         _check_size("client_id_bytes_max", message.id, CLIENT_ID_BYTES_MAX)
         _check_size("user_name_bytes_max", message.user or "", USER_NAME_BYTES_MAX)
-        known = self.transcript.find(message.id)
-        if known is not None:
-            return Submitted(known.id, known.answer_id, known=True)
-        answer_id, status = None, "answered"
-        if self._answers():
-            waiting = self.transcript.count_waiting()
-            if waiting >= WAITING_MESSAGES_MAX:
-                raise Overloaded(
-                    f"{waiting:,} messages wait for their answers already (waiting_messages_max); try again later"
-                )
-            answer_id, status = self.context.new_id(), "waiting"
-        stored = self.transcript.add(message, self.now_ms(), status, answer_id=answer_id)
-        if answer_id is not None:
-            # The stream is there before the turn begins: a reader may come at once.
-            self.streams.create(stream_name(answer_id))
-            self.context.hold_awake(True)
-        self.audience.on_message(stored)
-        self._session.on_message(stored)
-        if answer_id is not None:
-            if self._turn is not None and self.policy == "latest":
-                self._turn.stop("superseded")
-            self._next_turn()
-        return Submitted(stored.id, answer_id)
 
-    def regenerate(self, answer_id: str | None) -> Submitted | None:
-        """Remove an answer (None: the last) and all after it; answer its question again."""
-        target = self.transcript.find(answer_id) if answer_id else None
-        if target is not None and target.role != "assistant":
-            target = None
-        target = target or self.transcript.last("assistant")
-        question = self.transcript.find(target.answers) if target is not None and target.answers else None
-        question = question or self.transcript.last("user")
-        if question is None or not self._answers():
-            return None
-        return self._ask_again(question, question.message, from_seq=question.seq + 1)
+    # --- tools
 
-    def edit(self, message: ChatMessage) -> Submitted:
-        """Replace a user's message, remove all after it, answer it again. An unknown one is submitted."""
-        known = self.transcript.find(message.id)
-        if known is None or known.role != "user":
-            return self.submit_message(message)
-        if known.message.parts == message.parts:
-            return Submitted(known.id, known.answer_id, known=True)
-        return self._ask_again(known, message, from_seq=known.seq)
+    @classmethod
+    def tools(cls) -> Mapping[str, Tool]:
+        """The class's `tool` methods, by name."""
+        return tools_of(cls)
 
-    def _ask_again(self, question: StoredMessage, message: ChatMessage, from_seq: int) -> Submitted:
-        running, self._cutting = self._turn, True
-        if running is not None:
-            running.stop("superseded")
-            running.settle("aborted", None)
-        self._cutting = False
-        answer_id = self.context.new_id()
-        removed = self.transcript.cut_from(from_seq)
-        for stored in removed:
-            self._close_unused_stream(stored)
-        if removed:
-            self.audience.on_removed(removed)
-            self._session.on_removed()
-        if from_seq == question.seq:
-            question = self.transcript.add(message, self.now_ms(), "waiting", answer_id=answer_id)
-            self.audience.on_message(question)
-            self._session.on_message(question)
-        else:
-            self.transcript.ask_again(question, answer_id)
-        self.streams.create(stream_name(answer_id))
-        self.context.hold_awake(True)
-        self._next_turn()
-        return Submitted(question.id, answer_id)
+    @cached_property
+    def client_tools(self) -> Mapping[str, ToolSpec]:
+        """The tools that clients told of, by name; those of the class go before them."""
+        stored = self.storage.get("_client_tools", [], type=list[ToolSpec])
+        return {tool.name: tool for tool in stored}
 
-    def _close_unused_stream(self, stored: StoredMessage) -> None:
-        """A removed question's answer will not come: its readers get an end."""
-        if stored.role == "user" and stored.status == "waiting" and stored.answer_id is not None:
-            self._end_unused(stored)
+    def set_client_tools(self, tools: Sequence[ToolSpec]) -> None:
+        """Replace the clients' tools. Raises LimitExceeded (``client_tools_max``)."""
+        if len(tools) > CLIENT_TOOLS_MAX:
+            raise LimitExceeded("client_tools_max", len(tools), CLIENT_TOOLS_MAX)
+        told = {tool.name: tool for tool in tools if tool.name not in self.tools()}
+        if told != self.client_tools:
+            self.storage.put("_client_tools", list(told.values()))
+            self.__dict__["client_tools"] = told
 
-    # --- turns
+    # --- the model
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether messages are answered here."""
         return self.model is not None or type(self).respond is not ChatRoom.respond
 
     @classmethod
@@ -313,11 +466,12 @@ class ChatRoom(DurableObject):
 
     @classmethod
     async def on_server_start(cls) -> None:
-        """Make the model, so that a wrong name or a missing key is told before anyone waits for an answer.
+        """Make the model and the tools, so that a wrong name or a missing key is told before anyone waits.
 
         Raises:
-            ConfigError: there is no such model here; the message says what to do.
+            ConfigError: there is no such model here, or a tool cannot be used; the message says what to do.
         """
+        cls.tools()
         # Importing a provider's library takes up to a second.
         await asyncio.to_thread(cls.get_model)
 
@@ -331,170 +485,51 @@ class ChatRoom(DurableObject):
 
     _resolved_model: ClassVar[Model | None] = None
 
-    def _next_turn(self) -> None:
-        """Begin the turn of a waiting message, if none is running."""
-        if self._turn is not None or self._cutting:
-            return
-        waiting = self.transcript.waiting()
-        if self.policy == "latest":
-            for skipped in waiting[:-1]:
-                self._end_unused(skipped)
-                self.transcript.set_status(skipped, "answered")
-            waiting = waiting[-1:]
-        if not waiting:
-            self.context.hold_awake(False)
-            return
-        question = waiting[0]
-        answer_id = question.answer_id or self.context.new_id()
-        context_messages = self.transcript.conversation(question)
-        self.transcript.set_status(question, "answered")
-        answer = self.transcript.add(
-            ChatMessage(id=answer_id, role="assistant", parts=[]),
-            self.now_ms(),
-            "streaming",
-            answers=question.id,
-            attempt=1,
-        )
-        self._forget_old_streams()
-        self._start(question, answer, MessageFold(answer_id), context_messages, new=True)
+    # --- for the turns
 
-    def _start(
-        self,
-        question: StoredMessage,
-        answer: StoredMessage,
-        fold: MessageFold,
-        messages: Sequence[ChatMessage],
-        *,
-        new: bool,
-    ) -> None:
-        stream = self.streams.create(answer.stream_name)
-        turn = Turn(question, answer, stream, fold, self, self.context.after_durable, self.context.runtime.pace.join)
-        self._turn = turn
-        self.context.hold_awake(True)
-        partial = fold.text
-        self.audience.on_turn(turn, new=new)
-        if new:
-            turn.begin()
-        else:
-            turn.go_on()
-        context = TurnContext(
-            text=question.message.text,
-            messages=messages,
-            partial=partial,
-            instructions=self.instructions,
-            attempt=answer.attempt,
-            room=self.name,
-            turn_id=answer.id,
-        )
-        self.context.runtime.metrics.turns_running.inc()
-        turn.task = self.background(turn.run(self.respond, context), name="turn")
-        turn.task.add_done_callback(lambda _task: self._on_turn_task_done(turn))
+    @property
+    def has_before_turn(self) -> bool:
+        """Whether the application wants to be asked before each turn."""
+        return type(self).before_turn is not ChatRoom.before_turn
 
-    def _on_turn_task_done(self, turn: Turn) -> None:
-        self.context.runtime.metrics.turns_running.dec()
-        if self.context.parking and turn.outcome is None:
-            turn.flush()
-            self.transcript.count_park(turn.answer)
+    async def ask_before_turn(self, question: StoredMessage) -> None:
+        """Ask it."""
+        await self.before_turn(BeforeTurn(question.message, self.streaming_answer, self.turns.stop))
 
-    def on_text(self, turn: Turn, text: str) -> None:
-        """The running turn said something (TurnListener)."""
-        self.audience.on_text(turn, text)
+    async def choose_recovery(self, answer_id: str, partial: str, interruptions: int) -> Recovery:
+        """What becomes of a turn that was cut off."""
+        return await self.on_interrupted(InterruptedTurn(answer_id, partial, interruptions))
 
-    def on_chunk(self, turn: Turn, chunk: Chunk) -> None:
-        """The running turn's stream grew (TurnListener)."""
-        self._session.on_chunk(turn, chunk)
-
-    def open_session(self) -> None:
-        """Make the room's session stream, if it has none: all that is said, as AG-UI events."""
-        self._session.open(self._turn)
-
-    def on_settled(self, turn: Turn, outcome: Outcome, error: str | None) -> None:
-        """The running turn has ended (TurnListener)."""
-        self.transcript.settle(turn.answer, turn.fold.message(), outcome, error)
-        self.storage.put("_ended_ms", self.now_ms())
-        self._turn = None
-        self.audience.on_settled(turn, outcome, error)
-        self.context.runtime.metrics.turns.labels(outcome).inc()
-        self._next_turn()
-
-    def _end_unused(self, question: StoredMessage) -> None:
-        """Give the stream of an answer that will never come an end."""
-        if question.answer_id is None:
-            return
-        stream = self.streams.create(stream_name(question.answer_id))
-        if not stream.closed:
-            for chunk in (Start(message_id=question.answer_id), Abort()):
-                stream.append(encode_chunk(chunk))
-            stream.close()
-
-    def _forget_old_streams(self) -> None:
-        """Delete the chunks of turns that ended long ago; their messages have what they said."""
-        before_ms = self.now_ms() - TURN_STREAM_KEEP_MS
-        for name in self.storage.stream_table.closed_before(before_ms, 4):
-            self.streams.delete(name)
-
-    # --- after a crash
+    # --- what the runtime calls
 
     async def handle_start(self) -> None:
-        """Take up the turns that a crash interrupted, then those that waited."""
-        for answer in self.transcript.streaming():
-            await self._recover(answer)
-        if self._turn is None:
-            self._next_turn()
-        await self.on_start()
-
-    async def _recover(self, answer: StoredMessage) -> None:
-        fold = MessageFold(answer.id)
-        stream = self.streams.create(answer.stream_name)
-        offset = "-1"
-        while True:
-            batch = stream.read(offset)
-            for entry in batch.entries:
-                fold.push(decode_chunk(entry))
-            offset = batch.next_offset
-            if batch.up_to_date:
-                break
-        question = self.transcript.find(answer.answers) if answer.answers else None
-        choice: Recovery = "fail"
-        if question is not None and self._turn is None:
-            crashes = answer.attempt - answer.parks
-            choice = await self.on_interrupted(InterruptedTurn(answer.id, fold.text, crashes))
-        log.info("turn interrupted", room=self.name, answer=answer.id, recovery=choice, attempt=answer.attempt)
-        if choice == "continue" and question is not None:
-            self.transcript.set_attempt(answer, answer.attempt + 1)
-            self._start(question, answer, fold, self.transcript.conversation(question), new=False)
-            return
-        turn = Turn(
-            question or answer,
-            answer,
-            stream,
-            fold,
-            self,
-            self.context.after_durable,
-            self.context.runtime.pace.join,
-        )
-        if choice == "retry" and question is not None:
-            self.transcript.ask_again(question, self.context.new_id())
-            turn.settle("aborted", None)
-        else:
-            turn.settle("failed", "the answer was interrupted and could not be continued")
-
-    # --- WebSocket clients
+        """Take up what a crash interrupted, then what waited."""
+        await self.turns.recover()
+        await super().handle_start()
 
     async def handle_connect(self, connection: Connection) -> None:
         """Greet a client: everything, or what it missed since its offset."""
-        connection.tag(DELTA if connection.query.get("delta") == "1" else UPDATE)
-        self.context.touch_connections()
-        self.audience.greet(connection)
-        await self.on_connect(connection)
+        if connection.protocol in ("room", ""):
+            self.audience.greet(connection)
+            self.context.touch_connections()
+        self.presence.joined(connection)
+        await super().handle_connect(connection)
 
     async def handle_message(self, connection: Connection, data: str | bytes) -> None:
         """A client's frame."""
-        await handle_frame(self, connection, data)
+        if connection.protocol in ("room", ""):
+            await handle_frame(self, connection, data)
+        else:
+            await super().handle_message(connection, data)
+
+    async def handle_close(self, connection: Connection, code: int, reason: str) -> None:
+        """A client is gone."""
+        self.presence.left(connection)
+        await super().handle_close(connection, code, reason)
 
     async def on_error(self, connection: Connection | None, error: Exception) -> None:
         """Tell the client whose frame failed."""
-        if connection is not None:
+        if connection is not None and connection.protocol in ("room", ""):
             known = isinstance(error, PerdureError)
             code = error.code if isinstance(error, PerdureError) else "internal_error"
             text = str(error) if known else "something went wrong in the room; it has been logged"

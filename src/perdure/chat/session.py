@@ -22,6 +22,7 @@ from ..wire.agui import AguiEncoder
 from ..wire.agui_messages import message_events, snapshot_event
 from ..wire.messages import ChatMessage
 from ..wire.ui_chunks import Chunk
+from .listener import RoomListener
 from .transcript import StoredMessage, Transcript
 from .turn import Turn
 
@@ -33,7 +34,7 @@ SESSION_HISTORY_MAX = 1_000
 log = structlog.get_logger("perdure.chat")
 
 
-class SessionLog:
+class SessionLog(RoomListener):
     """The session stream of one room, if it has one."""
 
     def __init__(self, streams: Streams, transcript: Transcript, room: str) -> None:
@@ -63,7 +64,7 @@ class SessionLog:
         if not _has_files(stored.message) or not self._tell_snapshot(self._history(self._transcript.streaming())):
             self._tell(message_events(stored.message))
 
-    def on_removed(self) -> None:
+    def on_removed(self, removed: list[StoredMessage]) -> None:
         """Messages were removed: say what is left."""
         if self._stream is None:
             return
@@ -71,7 +72,7 @@ class SessionLog:
         while not self._tell_snapshot(history) and history:
             history = history[len(history) // 2 + 1 :]
 
-    def on_chunk(self, turn: Turn, chunk: Chunk) -> None:
+    def on_chunk(self, turn: Turn, chunk: Chunk, data: bytes) -> None:
         """A chunk was appended to the turn's stream."""
         if self._stream is None:
             return

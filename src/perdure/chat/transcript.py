@@ -7,17 +7,21 @@
                role        user | assistant | system
                created_ms  Unix milliseconds
                status      user:       waiting (its turn has not begun) | answered
-                           assistant:  streaming | complete | aborted | failed
+                           assistant:  streaming | waiting (for a person or a client; see
+                                       tool_calls.py) | complete | aborted | failed
                answers     assistant: the id of the user message that it answers
                answer_id   user: the id that its answer has or will have (null: none is made)
                attempt     assistant: how often the model was started for it
                parks       assistant: how many of these starts a planned stop of the server cut off
                error       assistant, failed: why
-               message     the UIMessage as JSON; of a streaming answer, without its text
+               message     the UIMessage as JSON; of a streaming answer, as its leg began
+               leg         assistant: the number of its newest leg
+               due_ms      user, waiting: its turn does not begin before (null: at once)
     room       one row: ``cuts``, how often messages were removed
 
-An answer's chunks are in the stream ``turns/<answer id>``; its message is their fold, stored
-when the turn ends.
+The chunks of an answer's leg are in the stream ``turns/<answer id>`` (the first leg) or
+``turns/<answer id>.<leg>``; its message is their fold, stored when the leg ends. Messages that wait
+together for one answer have its id in common (``answer_id``); it answers the last of them.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ import msgspec
 
 from ..storage.object_storage import Storage
 from ..wire.messages import ChatMessage, decode_message, encode_message
+from . import branches, tool_calls
 
 MIGRATIONS = (
     """
@@ -50,9 +55,15 @@ MIGRATIONS = (
     CREATE TABLE room(id INTEGER PRIMARY KEY, cuts INTEGER NOT NULL);
     INSERT INTO room VALUES(1, 0);
     """,
+    f"""
+    ALTER TABLE messages ADD COLUMN leg INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE messages ADD COLUMN due_ms INTEGER;
+    {tool_calls.MIGRATION}
+    {branches.MIGRATION}
+    """,
 )
 
-COLUMNS = "seq, id, role, created_ms, status, answers, answer_id, attempt, parks, error, message"
+COLUMNS = "seq, id, role, created_ms, status, answers, answer_id, attempt, parks, error, leg, due_ms, message"
 
 
 CONTEXT_MESSAGES_MAX = 1_000
@@ -72,17 +83,19 @@ class StoredMessage(msgspec.Struct):
     attempt: int
     parks: int
     error: str | None
+    leg: int
+    due_ms: int | None
     message: ChatMessage
 
     @property
     def stream_name(self) -> str:
-        """The stream that holds the answer's chunks."""
-        return stream_name(self.id)
+        """The stream that holds the chunks of the answer's newest leg."""
+        return stream_name(self.id, self.leg)
 
 
-def stream_name(answer_id: str) -> str:
-    """The name of the stream with an answer's chunks."""
-    return f"turns/{answer_id}"
+def stream_name(answer_id: str, leg: int = 1) -> str:
+    """The name of the stream with the chunks of an answer's leg."""
+    return f"turns/{answer_id}" if leg == 1 else f"turns/{answer_id}.{leg}"
 
 
 class Transcript:
@@ -121,11 +134,19 @@ class Transcript:
 
     def waiting(self) -> list[StoredMessage]:
         """User messages whose turn has not begun, oldest first."""
-        return self._rows("WHERE status = 'waiting' ORDER BY seq")
+        return self._rows("WHERE status = 'waiting' AND role = 'user' ORDER BY seq")
 
     def count_waiting(self) -> int:
         """How many user messages wait for their turn."""
-        return int(self._storage.database.execute("SELECT count(*) FROM messages WHERE status = 'waiting'")[0][0])
+        rows = self._storage.database.execute(
+            "SELECT count(*) FROM messages WHERE status = 'waiting' AND role = 'user'"
+        )
+        return int(rows[0][0])
+
+    def newest_waiting(self) -> StoredMessage | None:
+        """The user message that came last of those that wait for their turn."""
+        rows = self._rows("WHERE status = 'waiting' AND role = 'user' ORDER BY seq DESC LIMIT 1")
+        return rows[0] if rows else None
 
     def last(self, role: str | None = None) -> StoredMessage | None:
         """The newest message (of that role)."""
@@ -151,17 +172,30 @@ class Transcript:
         answers: str | None = None,
         answer_id: str | None = None,
         attempt: int = 0,
+        due_ms: int | None = None,
     ) -> StoredMessage:
         """Append a message; its id must be new."""
         self._begin()
         self._storage.database.execute(
-            "INSERT INTO messages(id, role, created_ms, status, answers, answer_id, attempt, message)"
-            " VALUES(?,?,?,?,?,?,?,?)",
-            (message.id, message.role, created_ms, status, answers, answer_id, attempt, _encode(message)),
+            "INSERT INTO messages(id, role, created_ms, status, answers, answer_id, attempt, due_ms, message)"
+            " VALUES(?,?,?,?,?,?,?,?,?)",
+            (message.id, message.role, created_ms, status, answers, answer_id, attempt, due_ms, _encode(message)),
         )
         seq = self._storage.database.connection.last_insert_rowid()
         return StoredMessage(
-            seq, message.id, message.role, created_ms, status, answers, answer_id, attempt, 0, None, message
+            seq,
+            message.id,
+            message.role,
+            created_ms,
+            status,
+            answers,
+            answer_id,
+            attempt,
+            parks=0,
+            error=None,
+            leg=1,
+            due_ms=due_ms,
+            message=message,
         )
 
     def set_status(self, stored: StoredMessage, status: str) -> None:
@@ -174,6 +208,23 @@ class Transcript:
         self._storage.database.execute("UPDATE messages SET attempt = ? WHERE seq = ?", (attempt, stored.seq))
         stored.attempt = attempt
 
+    def begin_leg(self, answer: StoredMessage) -> None:
+        """The answer goes on in a new leg."""
+        self._begin()
+        self._storage.database.execute(
+            "UPDATE messages SET status = 'streaming', leg = leg + 1, attempt = 1, parks = 0 WHERE seq = ?",
+            (answer.seq,),
+        )
+        answer.status, answer.leg, answer.attempt, answer.parks = "streaming", answer.leg + 1, 1, 0
+
+    def change(self, stored: StoredMessage, message: ChatMessage) -> None:
+        """The message is now this one."""
+        self._begin()
+        self._storage.database.execute(
+            "UPDATE messages SET message = ? WHERE seq = ?", (_encode(message), stored.seq)
+        )
+        stored.message = message
+
     def count_park(self, stored: StoredMessage) -> None:
         """A planned stop of the server cuts the running start off."""
         self._begin()
@@ -184,9 +235,10 @@ class Transcript:
         """The question waits for a new answer, with this id."""
         self._begin()
         self._storage.database.execute(
-            "UPDATE messages SET status = 'waiting', answer_id = ? WHERE seq = ?", (answer_id, question.seq)
+            "UPDATE messages SET status = 'waiting', answer_id = ?, due_ms = NULL WHERE seq = ?",
+            (answer_id, question.seq),
         )
-        question.status, question.answer_id = "waiting", answer_id
+        question.status, question.answer_id, question.due_ms = "waiting", answer_id, None
 
     def settle(self, stored: StoredMessage, message: ChatMessage, status: str, error: str | None) -> None:
         """Store an answer as its turn left it."""
@@ -231,7 +283,7 @@ class Transcript:
                 continue
             shown.append(stored.message)
             answer = answers.get(stored.id)
-            if answer is not None and answer.message.text:
+            if answer is not None and _says_something(answer.message):
                 shown.append(answer.message)
         shown.append(question.message)
         return shown
@@ -279,10 +331,32 @@ def _stored(
     attempt: int,
     parks: int,
     error: str | None,
+    leg: int,
+    due_ms: int | None,
     message: str,
 ) -> StoredMessage:
     return StoredMessage(
-        seq, id, role, created_ms, status, answers, answer_id, attempt, parks, error, decode_message(message)
+        seq,
+        id,
+        role,
+        created_ms,
+        status,
+        answers,
+        answer_id,
+        attempt,
+        parks,
+        error,
+        leg,
+        due_ms,
+        decode_message(message),
+    )
+
+
+def _says_something(message: ChatMessage) -> bool:
+    """Whether an answer is worth showing to a model: it has text, files or calls of tools."""
+    return bool(message.text) or any(
+        part.get("type") in ("file", "dynamic-tool") or str(part.get("type")).startswith("tool-")
+        for part in message.parts
     )
 
 

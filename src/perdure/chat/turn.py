@@ -1,28 +1,30 @@
-"""One turn: from a user's message to a settled answer.
+"""A turn: one leg of an answer, from its ``start`` chunk to its last.
 
 ::
 
-    waiting --start--> streaming --the model is done--> complete
-                          |  \\--stop, superseded-----> aborted
-                          |   \\--the model failed----> failed
-                          |--crash--> (interrupted: the row still says streaming)
-                          <--on activation: continue, or retry, or fail
+    (question waits) --begin--> streaming --the model is done-----> complete
+                                 |  |  \\--stop, superseded------> aborted
+                                 |  |   \\--the model failed-----> failed
+                                 |  \\--a person must agree, or a
+                                 |      client give a result------> waiting --all are in--> the next leg
+                                 |--crash--> (interrupted: the row still says streaming)
+                                 <--on activation: continue, or retry, or fail
 
 The turn runs in the object, whoever is connected. What the model says goes, as AI SDK UI
-message chunks, into the turn's stream; deltas that arrive together are joined into one
+message chunks, into the leg's stream; deltas that arrive together are joined into one
 append. The append and whatever shows it to clients leave in the same commit's shadow: first
-durable, then visible.
+durable, then visible. `Steps` decides what is said when; this writes it down.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
-from ..errors import LocalProtocolError, ModelError, RemoteProtocolError
-from ..models.base import TurnContext
+import msgspec
+
+from ..errors import ModelError, RemoteProtocolError
 from ..streams.stream import Stream
 from ..wire.fold import MessageFold
 from ..wire.ui_chunks import (
@@ -30,39 +32,51 @@ from ..wire.ui_chunks import (
     Chunk,
     Error,
     Finish,
+    FinishReason,
     FinishStep,
+    MessageMetadata,
     ReasoningEnd,
     Start,
     StartStep,
     TextDelta,
     TextEnd,
     TextStart,
+    ToolApprovalRequest,
+    ToolInputAvailable,
+    ToolInputDelta,
+    ToolInputError,
+    ToolInputStart,
+    ToolOutputAvailable,
+    ToolOutputDenied,
+    ToolOutputError,
     encode_chunk,
 )
+from .listener import RoomListener
 from .transcript import StoredMessage
 
-Outcome = Literal["complete", "aborted", "failed"]
+Outcome = Literal["complete", "aborted", "failed", "waiting"]
+
+ToolChunk = (
+    ToolInputStart
+    | ToolInputDelta
+    | ToolInputAvailable
+    | ToolInputError
+    | ToolApprovalRequest
+    | ToolOutputAvailable
+    | ToolOutputError
+    | ToolOutputDenied
+)
+
+UNFINISHED_CALLS = frozenset({"input-streaming", "input-available", "approval-requested", "approval-responded"})
+"""States of a tool part whose call has no result yet."""
 
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
 """Bytes of one answer: its text as UTF-8, its other chunks as JSON. A model that says more is stopped and the
 turn fails."""
 
 
-class TurnListener(Protocol):
-    """Who shows a turn's progress to clients."""
-
-    def on_text(self, turn: Turn, text: str) -> None:
-        """The answer grew by ``text`` (uncommitted; what is sent now waits at the gate)."""
-
-    def on_chunk(self, turn: Turn, chunk: Chunk) -> None:
-        """A chunk was appended to the turn's stream."""
-
-    def on_settled(self, turn: Turn, outcome: Outcome, error: str | None) -> None:
-        """The answer has ended; its last chunks are appended and its stream is closed."""
-
-
 class Turn:
-    """A running turn. `run` does it; `stop` ends it early."""
+    """A running leg of an answer. `stop` ends it early; the rest is for `Steps`, which runs it."""
 
     def __init__(
         self,
@@ -70,7 +84,8 @@ class Turn:
         answer: StoredMessage,
         stream: Stream,
         fold: MessageFold,
-        listener: TurnListener,
+        listener: RoomListener,
+        on_settled: Callable[[Turn, Outcome, str | None], None],
         after_durable: Callable[..., None],
         join: Callable[[Callable[[], None]], None],
     ) -> None:
@@ -80,11 +95,12 @@ class Turn:
         self.fold = fold
         self.characters = len(fold.text)
         self.outcome: Outcome | None = None
+        self.stop_reason: str | None = None
         self.task: asyncio.Task[None] | None = None
         self._listener = listener
+        self._on_settled = on_settled
         self._after_durable = after_durable
         self._join = join
-        self._stop_reason: str | None = None
         self._buffer: list[str] = []
         self._bytes = len(fold.text.encode())
         self._text_id: str | None = next(iter(fold.open_text_ids), None)
@@ -93,6 +109,19 @@ class Turn:
         self._in_flight = False
         self._gathering = False
         self._due = False
+        self._finish_reason: FinishReason | None = None
+        self._earlier_calls: frozenset[str] = frozenset()
+        self._renamed: dict[str, str] = {}
+
+    @property
+    def leg(self) -> int:
+        """Which leg of its answer this is; 1 is the first."""
+        return self.answer.leg
+
+    @property
+    def position(self) -> int:
+        """Chunks in the leg's stream: the number of the next one."""
+        return self.stream.position
 
     @property
     def text(self) -> str:
@@ -100,46 +129,52 @@ class Turn:
         return self.fold.text + "".join(self._buffer)
 
     def begin(self) -> None:
-        """Append the opening chunks of a new answer."""
+        """Append the opening chunk of a new leg."""
         self._append(Start(message_id=self.answer.id))
-        self._append(StartStep())
 
     def go_on(self) -> None:
-        """Take up an interrupted answer. Its text goes on where it was; a thought cannot, so it ends here."""
+        """Take up an interrupted leg. Its text goes on where it was; a thought cannot, so it ends here."""
+        self.flush()
+        self._left_open = set(self.fold.open_text_ids)
+        self._text_id = next(iter(self._left_open), None)
         for part_id in self.fold.open_reasoning_ids:
             self._append(ReasoningEnd(id=part_id))
 
+    def begin_step(self) -> None:
+        """The model is asked (again): what it says now is a step of its own."""
+        self.end_step()
+        self._earlier_calls = frozenset(part["toolCallId"] for part in self.fold.tool_parts)
+        self._renamed.clear()
+        self._append(StartStep())
+
+    def end_step(self) -> None:
+        """Close what is open; the step is over, its tools have their results."""
+        if self.fold.in_step:
+            self.close_parts()
+            self._append(FinishStep())
+
+    def close_parts(self) -> None:
+        """The model has said all that it has to say in this step."""
+        self.flush()
+        for part_id in self.fold.open_text_ids:
+            self._append(TextEnd(id=part_id))
+        for part_id in self.fold.open_reasoning_ids:
+            self._append(ReasoningEnd(id=part_id))
+        self._text_id = None
+        self._left_open.clear()
+
     def stop(self, reason: str) -> bool:
         """End the turn early; what was said stays. False when it has ended already."""
-        if self.outcome is not None or self._stop_reason is not None:
+        if self.outcome is not None or self.stop_reason is not None:
             return False
-        self._stop_reason = reason
+        self.stop_reason = reason
         if self.task is not None:
             self.task.cancel()
         return True
 
-    async def run(self, response: Callable[[TurnContext], AsyncIterator[str | Chunk]], context: TurnContext) -> None:
-        """Let the model speak; settle the turn. Cancelled without `stop`, it leaves the turn interrupted."""
-        try:
-            async with aclosing(response(context)) as pieces:  # type: ignore[type-var]
-                async for piece in pieces:
-                    if isinstance(piece, str):
-                        self.push_text(piece)
-                    else:
-                        self.push_chunk(piece)
-                    if self.outcome is not None:
-                        return
-        except asyncio.CancelledError:
-            if self._stop_reason is None:
-                raise
-            self.settle("aborted", None)
-        except (ModelError, RemoteProtocolError, LocalProtocolError) as error:
-            self.settle("failed", str(error))
-        except Exception as error:
-            self.settle("failed", f"{type(error).__name__}: {error}")
-            raise
-        else:
-            self.settle("complete", None)
+    def own_call_id(self, call_id: str) -> str:
+        """The id that the answer has for a call of this step: models use ids again, an answer does not."""
+        return self._renamed.get(call_id, call_id)
 
     # --- what the model says
 
@@ -167,17 +202,18 @@ class Turn:
             self.flush()
 
     def push_chunk(self, chunk: Chunk) -> None:
-        """A chunk of the model's own: tools, reasoning, sources, data, or text parts with ids."""
+        """A chunk of the model's own: tools, reasoning, sources, data, or text parts with ids.
+
+        Raises:
+            ModelError: it is an ``error`` chunk, or the answer is longer than `ANSWER_BYTES_MAX`.
+            RemoteProtocolError: it may not come here.
+        """
         if type(chunk) is TextDelta and chunk.id == self._text_id:
             self.push_text(chunk.delta)
             return
         self.flush()
-        if isinstance(chunk, (Start, Finish)):
-            return  # the envelope is the room's
-        if isinstance(chunk, Error):
-            raise ModelError(chunk.error_text)
-        if isinstance(chunk, Abort):
-            self.settle("aborted", None)
+        if isinstance(chunk, (Start, Finish, Abort, Error, StartStep, FinishStep)):
+            self._push_envelope(chunk)
             return
         if type(chunk) is TextStart:
             if chunk.id in self._left_open:
@@ -196,7 +232,40 @@ class Turn:
             self._end_left_open()
             if self._text_id is not None and self._text_id.startswith("text-"):
                 self._close_text()
+            if isinstance(chunk, ToolChunk):
+                chunk = self._with_own_id(chunk)
             self._count(len(encode_chunk(chunk)))
+        self._append(chunk)
+
+    def _push_envelope(self, chunk: Start | Finish | Abort | Error | StartStep | FinishStep) -> None:
+        """The envelope is the room's; what a model says of it counts where it tells something."""
+        if isinstance(chunk, Error):
+            raise ModelError(chunk.error_text)
+        if isinstance(chunk, Abort):
+            self.settle("aborted", None)
+        elif isinstance(chunk, StartStep):
+            if not self.fold.in_step or len(self.fold.step_parts) > 1:
+                self.begin_step()
+        elif isinstance(chunk, (Start, Finish)):
+            if isinstance(chunk, Finish):
+                self._finish_reason = chunk.finish_reason
+            if chunk.message_metadata is not None:
+                self._append(MessageMetadata(chunk.message_metadata))
+
+    def _with_own_id(self, chunk: ToolChunk) -> ToolChunk:
+        raw = chunk.tool_call_id
+        begins = isinstance(chunk, (ToolInputStart, ToolInputAvailable, ToolInputError))
+        if begins and raw in self._earlier_calls and raw not in self._renamed:
+            taken, number = self._earlier_calls, 2
+            while f"{raw}-{number}" in taken:
+                number += 1
+            self._renamed[raw] = f"{raw}-{number}"
+        own = self._renamed.get(raw)
+        return chunk if own is None else msgspec.structs.replace(chunk, tool_call_id=own)
+
+    def append(self, chunk: Chunk) -> None:
+        """A chunk of the room's own: results of tools, requests for approval."""
+        self.flush()
         self._append(chunk)
 
     def flush(self) -> None:
@@ -209,9 +278,7 @@ class Turn:
             self._text_id = self._new_text_id()
             self._append(TextStart(id=self._text_id))
         delta = TextDelta(id=self._text_id, delta=text)
-        self.fold.push(delta)
-        self.stream.append(encode_chunk(delta))
-        self._listener.on_chunk(self, delta)
+        self._append(delta)
         self.characters += len(text)
         self._listener.on_text(self, text)
         self._in_flight = True
@@ -226,12 +293,14 @@ class Turn:
 
     def _new_text_id(self) -> str:
         self._parts += 1
-        return f"text-{self.answer.attempt}-{self._parts}"
+        start = self.answer.attempt if self.leg == 1 else f"{self.leg}-{self.answer.attempt}"
+        return f"text-{start}-{self._parts}"
 
     def _append(self, chunk: Chunk) -> None:
+        data = encode_chunk(chunk)
         self.fold.push(chunk)
-        self.stream.append(encode_chunk(chunk))
-        self._listener.on_chunk(self, chunk)
+        self.stream.append(data)
+        self._listener.on_chunk(self, chunk, data)
 
     def _close_text(self) -> None:
         if self._text_id is not None:
@@ -248,22 +317,26 @@ class Turn:
 
     # --- the end
 
-    def settle(self, outcome: Outcome, error: str | None) -> None:
+    def unfinished_calls(self) -> Iterator[dict[str, Any]]:
+        """The tool parts of this step whose calls have no result; those that a provider carries out are its own."""
+        for part in self.fold.step_parts:
+            if part.get("state") in UNFINISHED_CALLS and not part.get("providerExecuted"):
+                yield part
+
+    def settle(self, outcome: Outcome, error: str | None, *, finish_reason: FinishReason | None = None) -> None:
         """Append the closing chunks, close the stream. Once."""
         if self.outcome is not None:
             return
-        self.flush()
-        for part_id in self.fold.open_text_ids:
-            self._append(TextEnd(id=part_id))
-        for part_id in self.fold.open_reasoning_ids:
-            self._append(ReasoningEnd(id=part_id))
-        if outcome == "complete":
-            self._append(FinishStep())
-            self._append(Finish(finish_reason=self.fold.finish_reason or "stop"))
-        elif outcome == "aborted":
-            self._append(Abort())
+        self.close_parts()
+        if outcome in ("complete", "waiting"):
+            self.end_step()
+            self._append(Finish(finish_reason=finish_reason or self._finish_reason or "stop"))
         else:
-            self._append(Error(error_text=error or "the model failed"))
+            for part in list(self.unfinished_calls()):
+                why = "the answer was stopped" if outcome == "aborted" else "the answer failed"
+                dynamic = True if part["type"] == "dynamic-tool" else None
+                self._append(ToolOutputError(part["toolCallId"], f"no result: {why}", dynamic=dynamic))
+            self._append(Abort() if outcome == "aborted" else Error(error_text=error or "the model failed"))
         self.outcome = outcome
         self.stream.close()
-        self._listener.on_settled(self, outcome, error)
+        self._on_settled(self, outcome, error)

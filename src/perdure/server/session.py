@@ -20,7 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from ..chat.room import ChatRoom, Submitted
+from ..chat.room import ChatRoom
+from ..chat.submitted import Submitted
 from ..chat.transcript import stream_name
 from ..errors import BadArguments, PerdureError, RemoteProtocolError
 from ..objects.cursor import StreamCursor

@@ -8,7 +8,7 @@ the same, however long the stream is; a reader that waits costs nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from ..errors import LimitExceeded, OffsetError, OffsetTrimmed, PerdureError
@@ -184,6 +184,14 @@ class Stream:
             OffsetTrimmed: what was there is not kept any more.
         """
         return self._read(self._check(offset, self.position), self.position, self.closed, bytes_max)
+
+    def entries(self) -> Iterator[bytes]:
+        """All that was appended so far, in order; read piece by piece."""
+        offset, up_to_date = "-1", False
+        while not up_to_date:
+            batch = self.read(offset)
+            yield from batch.entries
+            offset, up_to_date = batch.next_offset, batch.up_to_date
 
     def read_durable(self, offset: str = "-1", bytes_max: int = READ_BYTES) -> Batch:
         """Entries from ``offset`` on that are durable.

@@ -21,11 +21,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeAlias
 
 from ..errors import RemoteProtocolError
-from .fold_tools import ToolParts
+from .fold_tools import ToolParts, is_tool_part
 from .messages import ChatMessage
 from .ui_chunks import (
     Abort,
     Chunk,
+    Custom,
     Data,
     Error,
     File,
@@ -36,6 +37,7 @@ from .ui_chunks import (
     ProviderMetadata,
     ReasoningDelta,
     ReasoningEnd,
+    ReasoningFile,
     ReasoningStart,
     SourceDocument,
     SourceUrl,
@@ -90,6 +92,8 @@ class MessageFold:
         self.status: FoldStatus = "streaming"
         self.error_text: str | None = None
         self.finish_reason: FinishReason | None = None
+        self.in_step = False
+        """Whether a step has begun and not finished."""
         self._started = False
         self._parts: list[Part] = [] if message is None else [dict(part) for part in message.parts]
         self._metadata = None if message is None else message.metadata
@@ -147,6 +151,27 @@ class MessageFold:
         """The ids of the reasoning parts that still grow, oldest first."""
         return tuple(self._open_reasonings)
 
+    @property
+    def step_parts(self) -> list[Part]:
+        """The parts of the newest step as they are now, its ``step-start`` first. Do not change them."""
+        self._flush()
+        for index in range(len(self._parts) - 1, -1, -1):
+            if self._parts[index].get("type") == "step-start":
+                return self._parts[index:]
+        return list(self._parts)
+
+    @property
+    def tool_parts(self) -> list[Part]:
+        """The parts of all tool calls as they are now. Do not change them."""
+        self._flush()
+        return [part for part in self._parts if is_tool_part(part)]
+
+    def respond_to_approval(self, tool_call_id: str, approval: dict[str, Any]) -> None:
+        """Somebody has agreed to a call, or not. There is no chunk for it: clients write it down themselves."""
+        for part in self.tool_parts:
+            if part["toolCallId"] == tool_call_id and part.get("state") == "approval-requested":
+                part["state"], part["approval"] = "approval-responded", approval
+
     def _flush(self) -> None:
         for opened in (*self._open_texts.values(), *self._open_reasonings.values()):
             opened.flush()
@@ -162,12 +187,14 @@ class MessageFold:
 
     def _on_start_step(self, _chunk: StartStep) -> None:
         self._tools.begin_step()
+        self.in_step = True
         self._parts.append({"type": "step-start"})
 
     def _on_finish_step(self, _chunk: FinishStep) -> None:
         still_open = [*self._open_texts, *self._open_reasonings]
         if still_open:
             raise RemoteProtocolError(f"finish-step while part {still_open[0]!r} is open")
+        self.in_step = False
 
     def _on_text_start(self, chunk: TextStart) -> None:
         part: Part = {"type": "text", "text": "", "state": "streaming"}
@@ -195,7 +222,9 @@ class MessageFold:
         _add_provider_metadata(opened.part, chunk.provider_metadata)
 
     def _on_text_end(self, chunk: TextEnd) -> None:
-        _close_text(self._open_texts, chunk)
+        part = _close_text(self._open_texts, chunk)
+        if chunk.citations is not None:
+            part["citations"] = chunk.citations
 
     def _on_reasoning_end(self, chunk: ReasoningEnd) -> None:
         _close_text(self._open_reasonings, chunk)
@@ -219,8 +248,13 @@ class MessageFold:
         _add_provider_metadata(part, chunk.provider_metadata)
         self._parts.append(part)
 
-    def _on_file(self, chunk: File) -> None:
-        part: Part = {"type": "file", "mediaType": chunk.media_type, "url": chunk.url}
+    def _on_file(self, chunk: File | ReasoningFile) -> None:
+        part: Part = {"type": chunk_type(chunk), "mediaType": chunk.media_type, "url": chunk.url}
+        _add_provider_metadata(part, chunk.provider_metadata)
+        self._parts.append(part)
+
+    def _on_custom(self, chunk: Custom) -> None:
+        part: Part = {"type": "custom", "kind": chunk.kind}
         _add_provider_metadata(part, chunk.provider_metadata)
         self._parts.append(part)
 
@@ -281,13 +315,14 @@ def _not_open(chunk: TextDelta | TextEnd | ReasoningDelta | ReasoningEnd) -> Rem
     return RemoteProtocolError(f"{chunk_type(chunk)} for part {chunk.id!r}, which is not open")
 
 
-def _close_text(opened: dict[str, _OpenText], chunk: TextEnd | ReasoningEnd) -> None:
+def _close_text(opened: dict[str, _OpenText], chunk: TextEnd | ReasoningEnd) -> Part:
     closing = opened.pop(chunk.id, None)
     if closing is None:
         raise _not_open(chunk)
     closing.flush()
     closing.part["state"] = "done"
     _add_provider_metadata(closing.part, chunk.provider_metadata)
+    return closing.part
 
 
 def _add_provider_metadata(part: Part, metadata: ProviderMetadata | None) -> None:
@@ -331,6 +366,8 @@ _HANDLERS: dict[type[Chunk], Callable[[MessageFold, Any], None]] = {
     SourceUrl: MessageFold._on_source_url,
     SourceDocument: MessageFold._on_source_document,
     File: MessageFold._on_file,
+    ReasoningFile: MessageFold._on_file,
+    Custom: MessageFold._on_custom,
     Data: MessageFold._on_data,
     MessageMetadata: MessageFold._on_message_metadata,
     Finish: MessageFold._on_finish,

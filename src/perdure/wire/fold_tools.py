@@ -53,7 +53,8 @@ class _OpenInput:
         self.pieces = [text]
         self.changed = False
         self.part["rawInput"] = text
-        _set(self.part, "input", parse_partial_json(text))
+        is_text = self.part.get("inputEncoding") == "text"
+        _set(self.part, "input", text if is_text else parse_partial_json(text))
 
 
 class ToolParts:
@@ -68,7 +69,7 @@ class ToolParts:
         for part in parts:
             if part.get("type") == "step-start":
                 self.begin_step()
-            elif _is_tool(part):
+            elif is_tool_part(part):
                 self._register(part)
 
     def begin_step(self) -> None:
@@ -92,7 +93,11 @@ class ToolParts:
             "input-streaming",
             title=chunk.title,
             provider_executed=chunk.provider_executed,
+            provider_metadata=chunk.provider_metadata,
+            tool_metadata=chunk.tool_metadata,
         )
+        if chunk.input_encoding is not None:
+            part["inputEncoding"] = chunk.input_encoding
         self._open[chunk.tool_call_id] = _OpenInput(part)
 
     def input_delta(self, chunk: ToolInputDelta) -> None:
@@ -115,6 +120,7 @@ class ToolParts:
             title=chunk.title,
             provider_executed=chunk.provider_executed,
             provider_metadata=chunk.provider_metadata,
+            tool_metadata=chunk.tool_metadata,
         )
 
     def input_error(self, chunk: ToolInputError) -> None:
@@ -133,12 +139,22 @@ class ToolParts:
             error_text=chunk.error_text,
             provider_executed=chunk.provider_executed,
             provider_metadata=chunk.provider_metadata,
+            tool_metadata=chunk.tool_metadata,
         )
 
     def approval_request(self, chunk: ToolApprovalRequest) -> None:
         part = self._find(chunk.tool_call_id)
         part["state"] = "approval-requested"
-        part["approval"] = {"id": chunk.approval_id}
+        approval: dict[str, Any] = {"id": chunk.approval_id}
+        for name, value in (
+            ("descriptor", chunk.approval_descriptor),
+            ("requestReason", chunk.reason),
+            ("isAutomatic", chunk.is_automatic or None),
+            ("signature", chunk.signature),
+        ):
+            if value is not None:
+                approval[name] = value
+        part["approval"] = approval
 
     def output_available(self, chunk: ToolOutputAvailable) -> None:
         part = self._find(chunk.tool_call_id)
@@ -149,6 +165,8 @@ class ToolParts:
             output=chunk.output,
             preliminary=chunk.preliminary,
             provider_executed=chunk.provider_executed,
+            provider_metadata=chunk.provider_metadata,
+            tool_metadata=chunk.tool_metadata,
         )
 
     def output_error(self, chunk: ToolOutputError) -> None:
@@ -160,6 +178,8 @@ class ToolParts:
             raw_input=UNSET if part["type"] == _DYNAMIC else part.get("rawInput", UNSET),
             error_text=chunk.error_text,
             provider_executed=chunk.provider_executed,
+            provider_metadata=chunk.provider_metadata,
+            tool_metadata=chunk.tool_metadata,
         )
 
     def output_denied(self, chunk: ToolOutputDenied) -> None:
@@ -198,7 +218,8 @@ class ToolParts:
             opened.flush()
 
 
-def _is_tool(part: Part) -> bool:
+def is_tool_part(part: Part) -> bool:
+    """Whether the part is a tool call."""
     kind = part.get("type")
     return isinstance(kind, str) and (kind == _DYNAMIC or kind.startswith("tool-")) and "toolCallId" in part
 
@@ -215,6 +236,7 @@ def _update(
     title: str | None = None,
     provider_executed: bool | None = None,
     provider_metadata: ProviderMetadata | None = None,
+    tool_metadata: dict[str, Any] | None = None,
 ) -> None:
     """The state and what belongs to it are replaced; the rest stays unless something new is said."""
     part["state"] = state
@@ -223,6 +245,9 @@ def _update(
     _set(part, "rawInput", raw_input)
     _set(part, "errorText", UNSET if error_text is None else error_text)
     _set(part, "preliminary", UNSET if preliminary is None else preliminary)
+    part.pop("inputEncoding", None)
+    if tool_metadata is not None:
+        part["toolMetadata"] = tool_metadata
     if title is not None:
         part["title"] = title
     if provider_executed is not None:

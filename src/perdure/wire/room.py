@@ -1,34 +1,38 @@
-"""The plain WebSocket protocol of a chat room: every frame, built and parsed.
+"""The plain WebSocket protocol of a chat room: every frame that a server sends.
 
 Server to client (``offset`` is opaque: hand it back as ``?offset=`` to miss nothing)::
 
     {"type":"init","messages":[Message...],"offset":"...","streaming":"<id>"?,"more":true?}
     {"type":"resume","offset":"..."}                        then only the missed frames
-    {"type":"message","message":Message,"offset":"..."}     a user's message, or an empty answer
+    {"type":"message","message":Message,"offset":"..."}     a new message, or one that changed: as it is now
     {"type":"update","messageId":"...","content":"<all so far>","offset":"..."}
     {"type":"delta","messageId":"...","delta":"<the new>","offset":"..."}     with ?delta=1
-    {"type":"complete","messageId":"...","content":"...","status":"...","error":"..."?,"offset":"..."}
+    {"type":"chunks","messageId":"...","chunks":[Chunk...],"offset":"..."}    with ?parts=1
+    {"type":"complete","messageId":"...","content":"...","status":"...","error":"..."?,"waits":[Wait...]?,
+     "offset":"..."}
     {"type":"remove","messageIds":["..."],"offset":"..."}   an edit or a retry cut the transcript
+    {"type":"presence","people":[Person...],"guests":2?,"more":9?}            with ?presence=1
     {"type":"error","code":"...","message":"...","retryable":false,"id":"..."?}   to one client
     {"type":"pong"}   {"type":"reconnect"}
 
-    Message = {"id","role","content","timestamp","user"?,"status"?,"error"?,"answers"?}
+    Message = {"id","role","content","timestamp","user"?,"status"?,"error"?,"answers"?,"waits"?,"branches"?,
+               "parts"?,"metadata"?}
+    Branches = {"index","count"}
+    Wait    = {"id","tool","kind":"approval" | "result","input"}
+    Person  = {"user","tabs"?,"typing"?}
 
-Client to server::
-
-    {"type":"message","content":"...","id":"..."?,"user":"..."?}
-    {"type":"stop"}   {"type":"retry"}   {"type":"ping"}
+A Chunk is one of the AI SDK's UI message stream (ui_chunks.py), a part one of its `UIMessage` (messages.py).
+What clients send is in room_commands.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import msgspec
 
-from ..errors import LimitExceeded, RemoteProtocolError
-from .json_text import decode_json, encode_json
+from .json_text import encode_json
 from .messages import Role
 
 CLIENT_ID_BYTES_MAX = 256
@@ -37,21 +41,44 @@ CLIENT_ID_BYTES_MAX = 256
 USER_NAME_BYTES_MAX = 256
 """Longest name of a person, in bytes of UTF-8."""
 
-FRAME_OVERHEAD_BYTES_MAX = 4_096
-"""Room in a frame beside its content: the id, the name, keys and braces."""
+AnswerStatus = Literal["streaming", "waiting", "complete", "aborted", "failed"]
+FinalStatus = Literal["waiting", "complete", "aborted", "failed"]
 
-ESCAPED_BYTES_PER_BYTE_MAX = 6
-r"""JSON may write one byte of content as six (``\u0001``)."""
 
-AnswerStatus = Literal["streaming", "complete", "aborted", "failed"]
-FinalStatus = Literal["complete", "aborted", "failed"]
+class Wait(msgspec.Struct, frozen=True):
+    """Something that a waiting answer waits for. ``id`` is the tool call's: hand it back with the response.
+
+    ``approval``: a person's yes or no before the call is carried out; ``result``: the call is the clients' to
+    carry out.
+    """
+
+    id: str
+    tool: str
+    kind: Literal["approval", "result"]
+    input: Any
+
+
+class Branches(msgspec.Struct, frozen=True):
+    """An edit or a regenerate left other versions: this message is version ``index`` (from 0) of ``count``."""
+
+    index: int
+    count: int
+
+
+class Person(msgspec.Struct, omit_defaults=True, frozen=True):
+    """Someone who is here, with that many connections; ``typing``: writes something just now."""
+
+    user: str
+    tabs: int = 1
+    typing: bool = False
 
 
 class RoomMessage(msgspec.Struct, omit_defaults=True, frozen=True):
     """A message as room clients see it. ``timestamp`` is in milliseconds since 1970.
 
-    ``status``, ``error`` and ``answers`` (the id of the message that it answers) are the assistant's
-    alone; ``user`` is a person's name.
+    ``status``, ``error``, ``answers`` (the id of the message that it answers) and ``waits`` (what a waiting one
+    waits for) are the assistant's alone; ``user`` is a person's name. With ``?parts=1`` a message that is more
+    than its ``content`` has ``parts``.
     """
 
     id: str
@@ -62,6 +89,10 @@ class RoomMessage(msgspec.Struct, omit_defaults=True, frozen=True):
     status: AnswerStatus | None = None
     error: str | None = None
     answers: str | None = None
+    waits: list[Wait] | None = None
+    branches: Branches | None = None
+    parts: list[dict[str, Any]] | None = None
+    metadata: dict[str, Any] | None = None
 
 
 class _Frame(msgspec.Struct, rename="camel", tag_field="type", omit_defaults=True, frozen=True):
@@ -84,7 +115,7 @@ class ResumeFrame(_Frame, tag="resume", frozen=True):
 
 
 class MessageFrame(_Frame, tag="message", frozen=True):
-    """A message was added."""
+    """A message was added, or is not what it was."""
 
     message: RoomMessage
     offset: str
@@ -106,14 +137,23 @@ class DeltaFrame(_Frame, tag="delta", frozen=True):
     offset: str
 
 
+class ChunksFrame(_Frame, tag="chunks", frozen=True):
+    """What an answer has gained: chunks, in order."""
+
+    message_id: str
+    chunks: Sequence[msgspec.Raw]
+    offset: str
+
+
 class CompleteFrame(_Frame, tag="complete", frozen=True):
-    """An answer has ended."""
+    """An answer has ended, or waits for someone."""
 
     message_id: str
     content: str
     status: FinalStatus
     offset: str
     error: str | None = None
+    waits: Sequence[Wait] | None = None
 
 
 class RemoveFrame(_Frame, tag="remove", frozen=True):
@@ -121,6 +161,14 @@ class RemoveFrame(_Frame, tag="remove", frozen=True):
 
     message_ids: Sequence[str]
     offset: str
+
+
+class PresenceFrame(_Frame, tag="presence", frozen=True):
+    """Who is here: by name; ``guests`` without a name; ``more`` beyond the list."""
+
+    people: Sequence[Person]
+    guests: int = 0
+    more: int = 0
 
 
 class ErrorFrame(_Frame, tag="error", frozen=True):
@@ -153,7 +201,7 @@ def resume_frame(offset: str) -> bytes:
 
 
 def message_frame(message: RoomMessage, offset: str) -> bytes:
-    """A user's message, or the empty answer with which a turn starts."""
+    """A user's message, the empty answer with which a turn starts, or a message that has changed."""
     return encode_json(MessageFrame(message, offset))
 
 
@@ -167,16 +215,32 @@ def delta_frame(message_id: str, delta: str, offset: str) -> bytes:
     return encode_json(DeltaFrame(message_id, delta, offset))
 
 
+def chunks_frame(message_id: str, chunks: Sequence[bytes], offset: str) -> bytes:
+    """Chunks of an answer, each encoded already."""
+    return encode_json(ChunksFrame(message_id, [msgspec.Raw(chunk) for chunk in chunks], offset))
+
+
 def complete_frame(
-    message_id: str, content: str, status: FinalStatus, offset: str, *, error: str | None = None
+    message_id: str,
+    content: str,
+    status: FinalStatus,
+    offset: str,
+    *,
+    error: str | None = None,
+    waits: Sequence[Wait] | None = None,
 ) -> bytes:
-    """The end of an answer with its final text; ``error`` says why it failed."""
-    return encode_json(CompleteFrame(message_id, content, status, offset, error))
+    """The end of an answer with its text; ``error`` says why it failed, ``waits`` what it waits for."""
+    return encode_json(CompleteFrame(message_id, content, status, offset, error, waits))
 
 
 def remove_frame(message_ids: Sequence[str], offset: str) -> bytes:
     """These messages are no longer part of the conversation."""
     return encode_json(RemoveFrame(message_ids, offset))
+
+
+def presence_frame(people: Sequence[Person], *, guests: int = 0, more: int = 0) -> bytes:
+    """Who is here now, all of it."""
+    return encode_json(PresenceFrame(people, guests, more))
 
 
 def error_frame(code: str, message: str, retryable: bool, *, id: str | None = None) -> bytes:
@@ -192,95 +256,3 @@ PING = b'{"type":"ping"}'
 
 RECONNECT = b'{"type":"reconnect"}'
 """The server is about to close the connection on purpose; come back at once."""
-
-
-class SendMessage(msgspec.Struct, frozen=True):
-    """A person says something. ``id`` is the client's own: the same id again is the same message."""
-
-    content: str
-    id: str | None = None
-    user: str | None = None
-
-
-class Stop(msgspec.Struct, frozen=True):
-    """Stop the answer that is being made."""
-
-
-class Retry(msgspec.Struct, frozen=True):
-    """Make the last answer again."""
-
-
-class Ping(msgspec.Struct, frozen=True):
-    """Is anyone there? Answered with `PONG`."""
-
-
-RoomCommand: TypeAlias = SendMessage | Stop | Retry | Ping
-
-_PLAIN_COMMANDS: dict[str, RoomCommand] = {"stop": Stop(), "retry": Retry(), "ping": Ping()}
-
-
-def parse_room_frame(data: str | bytes, *, message_bytes_max: int) -> RoomCommand:
-    """What a client asks for. Fields that are not part of the protocol are ignored.
-
-    Raises:
-        RemoteProtocolError: the frame is not one of the protocol; the text says why.
-        LimitExceeded: the content is longer than ``message_bytes_max`` bytes of UTF-8, or an id
-            or a name is too long.
-    """
-    # Before any parsing: a frame that no encoding of a legal message can be as long as.
-    frame_bytes_max = message_bytes_max * ESCAPED_BYTES_PER_BYTE_MAX + FRAME_OVERHEAD_BYTES_MAX
-    if len(data) > frame_bytes_max:
-        raise LimitExceeded("message_bytes_max", len(data), message_bytes_max)
-    fields = decode_json(data, "the frame")
-    if not isinstance(fields, dict):
-        raise RemoteProtocolError(f"a frame is a JSON object, not {_json_kind(fields)}")
-    kind = fields.get("type")
-    if not isinstance(kind, str):
-        raise RemoteProtocolError("a frame has a `type`, and it is text")
-    if kind == "message":
-        return _parse_message(fields, message_bytes_max)
-    command = _PLAIN_COMMANDS.get(kind)
-    if command is None:
-        raise RemoteProtocolError(
-            f"there is no frame of type {kind[:80]!r}; a client sends message, stop, retry or ping"
-        )
-    return command
-
-
-def _parse_message(fields: Mapping[str, Any], message_bytes_max: int) -> SendMessage:
-    content = fields.get("content")
-    if not isinstance(content, str):
-        raise RemoteProtocolError("a message has `content`, and it is text")
-    size = len(content.encode())
-    if size > message_bytes_max:
-        raise LimitExceeded("message_bytes_max", size, message_bytes_max)
-    if not content.strip():
-        raise RemoteProtocolError("a message must not be empty")
-    return SendMessage(
-        content,
-        _optional_text(fields, "id", "client_id_bytes_max", CLIENT_ID_BYTES_MAX),
-        _optional_text(fields, "user", "user_name_bytes_max", USER_NAME_BYTES_MAX),
-    )
-
-
-def _optional_text(fields: Mapping[str, Any], name: str, limit: str, bytes_max: int) -> str | None:
-    """A field that may be absent (or null: clients in many languages send that for "none")."""
-    value = fields.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, str) or not value:
-        raise RemoteProtocolError(f"a message's `{name}`, where there is one, is text that is not empty")
-    size = len(value.encode())
-    if size > bytes_max:
-        raise LimitExceeded(limit, size, bytes_max)
-    return value
-
-
-def _json_kind(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, list):
-        return "an array"
-    if isinstance(value, str):
-        return "text"
-    return "true or false" if isinstance(value, bool) else "a number"
