@@ -7,6 +7,8 @@ The tree (retryable errors carry ``retryable = True``; final ones do not)::
     │   ├── LocalProtocolError     this program tried to send them
     │   └── RemoteProtocolError    the peer sent them
     ├── LimitExceeded              a named limit; 413
+    ├── UnsupportedFile            a file of a type that the room does not take; 415
+    ├── NoSuchFile                 the room has no file at this address; 404
     ├── TooManyRequests            a named rate or number; 429, retryable after a while
     ├── StorageError               the object's storage failed; nothing unsaved was shown
     │   ├── StorageFull            no room on the disk or in the journal; retryable
@@ -95,6 +97,20 @@ class LimitExceeded(PerdureError):
     def __init__(self, limit: str, value: int, maximum: int) -> None:
         self.limit, self.value, self.maximum = limit, value, maximum
         super().__init__(f"{limit} allows {maximum:,} at most, this has {value:,}")
+
+
+class UnsupportedFile(PerdureError):
+    """The room takes no files of this type."""
+
+    code = "unsupported_file"
+    status = 415
+
+
+class NoSuchFile(PerdureError):
+    """The room has no file at this address."""
+
+    code = "file_not_found"
+    status = 404
 
 
 class TooManyRequests(PerdureError):

@@ -15,6 +15,27 @@ class Limits:
     message_bytes_max: int = 1024 * 1024
     """Largest message from a client, in bytes."""
 
+    message_parts_max: int = 200
+    """Parts of one message from a client."""
+
+    message_extra_bytes_max: int = 1024 * 1024
+    """Bytes of a client's message, as JSON, that are neither its texts nor the content of its files."""
+
+    files_per_message_max: int = 20
+    """Files in one message."""
+
+    file_bytes_max: int = 25 * 1024 * 1024
+    """Largest file of a room, in bytes."""
+
+    inline_file_bytes_max: int = 8 * 1024
+    """A data URL longer than this, in characters, becomes a file of its room; a shorter one stays in its message."""
+
+    room_files_max: int = 10_000
+    """Files of one room."""
+
+    room_files_bytes_max: int = 1024 * 1024 * 1024
+    """Bytes of the files of one room, together."""
+
     connection_buffer_bytes_max: int = 4 * 1024 * 1024
     """Bytes that wait for one slow client; past it the connection is closed (it resumes by offset)."""
 

@@ -29,6 +29,7 @@ from ..values import ObjectId
 from .aisdk import AiSdk
 from .auth import Door
 from .durable_chat import DurableChat
+from .files import ChatFiles
 from .operations import Operations
 from .paths import protect_slashes, restore_slashes, route_path, split_path
 from .replies import error_reply
@@ -132,6 +133,12 @@ class Server:
                 Route("/api/chat/{id}/stream", _endpoint(chat.resume)),
                 Route("/api/chat/{id}/stop", _endpoint(chat.stop), methods=["POST"]),
                 Route("/api/chat/{id}/messages", _endpoint(chat.messages)),
+            ]
+            files = ChatFiles(self.runtime, self._door, self._room_class)
+            routes += [
+                Route("/api/chat/{id}/files", _endpoint(files.upload), methods=["POST"]),
+                Route("/api/chat/{id}/files/{file}", _endpoint(files.read), methods=["GET", "HEAD"]),
+                Route("/api/chat/{id}/files/{file}/url", _endpoint(files.sign)),
             ]
             if self._streams is not None:
                 durable = DurableChat(self.runtime, chat, self._streams.turn_urls)

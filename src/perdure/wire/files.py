@@ -71,10 +71,10 @@ class DataUrl(NamedTuple):
     payload: str
 
     @property
-    def bytes_max(self) -> int:
-        """How many bytes it holds at most; exact for valid Base64."""
+    def size(self) -> int:
+        """How many bytes it holds, if it is valid; it cannot be more."""
         if not self.base64:
-            return len(self.payload)
+            return len(self.payload) - 2 * self.payload.count("%")
         return len(self.payload) // 4 * 3 - self.payload.endswith("=") - self.payload.endswith("==")
 
     def decode(self) -> bytes:
