@@ -14,6 +14,8 @@ MEANT_ON_THE_LOOP = {
     "storage/database.py": {"_capture", "remove_log"},
     # An object's file is made, or checked for, when the object wakes: a tenth of a millisecond.
     "storage/store.py": {"_open", "_redo", "close_object"},
+    # A time zone is read from the system's files once in a process.
+    "agents/schedules.py": {"_zone"},
     # A server makes its models in a thread before it is ready; tests make them where they stand. Starting
     # a child opens /dev/null on the loop in asyncio, not in uvloop.
     "models/local.py": {"_model_file", "start"},

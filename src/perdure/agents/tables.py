@@ -13,6 +13,40 @@ from ..storage.sql import Binding
 
 SCHEMA = {
     "agent_values": "CREATE TABLE IF NOT EXISTS agent_values(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID",
+    "agent_schedules": """
+        CREATE TABLE IF NOT EXISTS agent_schedules(
+            id TEXT PRIMARY KEY, kind TEXT NOT NULL, callback TEXT NOT NULL, payload TEXT NOT NULL,
+            due_ms INTEGER NOT NULL, planned_ms INTEGER NOT NULL, attempts INTEGER NOT NULL, retry TEXT NOT NULL,
+            cron TEXT, time_zone TEXT, interval_ms INTEGER
+        );
+        CREATE INDEX IF NOT EXISTS agent_schedules_due ON agent_schedules(due_ms)
+    """,
+    "agent_queue": """
+        CREATE TABLE IF NOT EXISTS agent_queue(
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, callback TEXT NOT NULL,
+            payload TEXT NOT NULL, created_ms INTEGER NOT NULL, due_ms INTEGER NOT NULL,
+            attempts INTEGER NOT NULL, retry TEXT NOT NULL
+        )
+    """,
+    "agent_dead_letters": """
+        CREATE TABLE IF NOT EXISTS agent_dead_letters(
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, source TEXT NOT NULL,
+            source_id TEXT NOT NULL, callback TEXT NOT NULL, payload TEXT NOT NULL, attempts INTEGER NOT NULL,
+            retry TEXT NOT NULL, error TEXT NOT NULL, died_ms INTEGER NOT NULL
+        )
+    """,
+    "agent_fibers": """
+        CREATE TABLE IF NOT EXISTS agent_fibers(
+            id TEXT PRIMARY KEY, name TEXT NOT NULL, method TEXT, payload TEXT NOT NULL, status TEXT NOT NULL,
+            stash TEXT, result TEXT, error TEXT, idempotency_key TEXT UNIQUE, kept INTEGER NOT NULL,
+            parked INTEGER NOT NULL, interruptions INTEGER NOT NULL, created_ms INTEGER NOT NULL, ended_ms INTEGER
+        )
+    """,
+    "agent_children": """
+        CREATE TABLE IF NOT EXISTS agent_children(
+            class_name TEXT NOT NULL, name TEXT NOT NULL, created_ms INTEGER NOT NULL, PRIMARY KEY(class_name, name)
+        ) WITHOUT ROWID
+    """,
 }
 """By name: the statement that makes the table."""
 
@@ -37,9 +71,13 @@ class Tables:
         """Run an UPDATE or DELETE on the table, with what it returns; nothing where there is no table."""
         return self._storage.sql(query, *bindings) if self.has(table) else []
 
+    def make(self, table: str) -> None:
+        """See that the table is there."""
+        self._storage.sql(SCHEMA[table])
+
     def insert(self, table: str, **values: Binding) -> None:
         """Add a row (or replace the one with its key); makes the table."""
-        self._storage.sql(SCHEMA[table])
+        self.make(table)
         names, marks = ", ".join(values), ", ".join("?" * len(values))
         self._storage.sql(f"INSERT OR REPLACE INTO {table}({names}) VALUES({marks})", *values.values())
 

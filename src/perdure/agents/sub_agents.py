@@ -1,0 +1,102 @@
+"""Sub-agents: objects of their own that belong to an agent.
+
+The child ``name`` of an object is the object ``{parent's name}/{name}`` of its class. It notes whose child it is,
+so two parents whose names would lead to the same child cannot share it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..errors import Forbidden, InvalidName
+from ..objects.namespace import ObjectStub
+from ..values import ObjectId
+
+if TYPE_CHECKING:
+    from .agent import Agent
+
+TABLE = "agent_children"
+
+_PARENT = "parent"
+
+
+class SubAgent(msgspec.Struct, frozen=True):
+    """A child of an agent: its class's name, its own name below the parent's, and since when (Unix ms)."""
+
+    class_name: str
+    name: str
+    created_ms: int
+
+
+class SubAgents:
+    """The children of one agent, and who its parent is."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._tables = agent.tables
+        self._runtime = agent.context.runtime
+
+    async def get(self, agent_class: type[Agent], name: str) -> ObjectStub:
+        """See `Agent.sub_agent`."""
+        child = self._child(agent_class.__name__, name)
+        if not self._has(child.class_name, name):
+            self._tables.insert(TABLE, class_name=child.class_name, name=name, created_ms=self._agent.now_ms())
+            await self._agent.storage.sync()  # a child that exists is listed
+        await self._runtime.call(child, _adopt, (self._agent.context.object_id.key,), {})
+        return self._runtime.get(child.class_name, child.name)
+
+    def list(self) -> list[SubAgent]:
+        """See `Agent.list_sub_agents`."""
+        rows = self._tables.read(TABLE, f"SELECT * FROM {TABLE} ORDER BY class_name, name")
+        return [SubAgent(row["class_name"], row["name"], row["created_ms"]) for row in rows]
+
+    async def delete(self, class_name: str, name: str) -> bool:
+        """See `Agent.delete_sub_agent`."""
+        if not self._has(class_name, name):
+            return False
+        await self._runtime.call(self._child(class_name, name), _destroy, (), {})
+        self._tables.change(TABLE, f"DELETE FROM {TABLE} WHERE class_name = ? AND name = ?", class_name, name)
+        return True
+
+    async def delete_all(self) -> None:
+        """Delete every child."""
+        for child in self.list():
+            await self.delete(child.class_name, child.name)
+
+    def parent(self) -> ObjectStub | None:
+        """See `Agent.parent`."""
+        key = self._tables.get_value(_PARENT)
+        if key is None:
+            return None
+        return self._runtime.get(*ObjectId.from_key(key))
+
+    def adopt(self, parent: str) -> None:
+        """Note whose child the agent is.
+
+        Raises:
+            Forbidden: it is another's.
+        """
+        known = self._tables.get_value(_PARENT)
+        if known is None:
+            self._tables.put_value(_PARENT, parent)
+        elif known != parent:
+            raise Forbidden(f"{self._agent.context.object_id.key} belongs to {known}")
+
+    def _has(self, class_name: str, name: str) -> bool:
+        query = f"SELECT 1 FROM {TABLE} WHERE class_name = ? AND name = ?"
+        return bool(self._tables.read(TABLE, query, class_name, name))
+
+    def _child(self, class_name: str, name: str) -> ObjectId:
+        if "/" in name:
+            raise InvalidName("a sub-agent's name must not hold a slash")
+        return self._runtime.object_id(class_name, f"{self._agent.name}/{name}")
+
+
+def _adopt(agent: Agent, parent: str) -> None:
+    agent._sub_agents.adopt(parent)
+
+
+async def _destroy(agent: Agent) -> None:
+    await agent.destroy()
