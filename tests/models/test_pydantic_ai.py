@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.models.answers import answer
+from tests.models.answers import answer, shown
 from tests.models.fake_providers import FakeProviders
 from tests.requirements import need
 
@@ -17,13 +17,7 @@ from perdure.models.base import TurnContext
 from perdure.models.continuation import CONTINUE_INSTRUCTION
 from perdure.models.registry import resolve_model
 from perdure.wire.messages import ChatMessage, user_message
-from perdure.wire.ui_chunks import (
-    ReasoningDelta,
-    ReasoningEnd,
-    ReasoningStart,
-    ToolInputAvailable,
-    ToolOutputAvailable,
-)
+from perdure.wire.ui_chunks import MessageMetadata, ReasoningDelta, ReasoningEnd, ReasoningStart
 
 if TYPE_CHECKING:
     from perdure.models.pydantic_ai import PydanticAIModel
@@ -91,7 +85,20 @@ def _with_fake(scenario: str, run: Callable[[FakeProviders], Awaitable[Any]], *,
 def test_text_comes_in_the_providers_pieces(api: str) -> None:
     """Each text delta is one piece."""
     said, error = _with_fake("normal", lambda fake: _answered(api, fake))
-    assert (said, error) == (["Hello", " world", "!"], None)
+    assert (shown(said), error) == (["Hello", " world", "!"], None)
+
+
+@pytest.mark.parametrize(("api", "output"), [("anthropic", 15), ("openai_responses", 3), ("agent", 15)])
+def test_usage_is_told_at_the_end(api: str, output: int) -> None:
+    """Under the AI SDK's names, added to what earlier steps used; nothing where the provider tells nothing."""
+    tokens = {"inputTokens": 12, "outputTokens": output, "totalTokens": 12 + output}
+    said, _ = _with_fake("normal", lambda fake: _answered(api, fake))
+    assert said[-1] == MessageMetadata({"usage": tokens})
+    earlier = ChatMessage(id="a", role="assistant", parts=[], metadata={"usage": {**tokens, "reasoningTokens": 2}})
+    turn = TurnContext(text="Hi", answer=earlier)
+    said, _ = _with_fake("normal", lambda fake: _answered(api, fake, turn))
+    assert said[-1] == MessageMetadata({"usage": {name: 2 * count for name, count in tokens.items()}})
+    assert _with_fake("normal", lambda fake: _answered("openai_chat", fake))[0] == ["Hello", " world", "!"]
 
 
 @pytest.mark.parametrize("api", APIS)
@@ -160,14 +167,15 @@ def test_a_cut_connection_is_never_a_polite_end(api: str, scenario: str) -> None
 
 @pytest.mark.parametrize("api", ["anthropic", "agent"])
 def test_thinking_becomes_reasoning_chunks(api: str) -> None:
-    """Closed before the text begins."""
+    """Closed before the text begins, with the signature that the provider wants back."""
     said, error = _with_fake("thinking", lambda fake: _answered(api, fake))
     assert error is None
-    assert said == [
+    signed = {"pydantic_ai": {"signature": "c2ln", "provider_name": "anthropic"}}
+    assert shown(said) == [
         ReasoningStart("reasoning-1"),
         ReasoningDelta("reasoning-1", "Let me "),
         ReasoningDelta("reasoning-1", "see."),
-        ReasoningEnd("reasoning-1"),
+        ReasoningEnd("reasoning-1", provider_metadata=signed),
         "Hello",
         " world",
         "!",
@@ -194,7 +202,7 @@ def test_a_prefill_continues_the_providers_own_message() -> None:
 
     async def run(fake: FakeProviders) -> None:
         said, error = await _answered("anthropic", fake, TurnContext(text="Count", partial="One, two, "))
-        assert (said, error) == (["three"], None)
+        assert (shown(said), error) == (["three"], None)
         assert fake.requests[0]["messages"] == [
             {"role": "user", "content": [{"type": "text", "text": "Count"}]},
             {"role": "assistant", "content": [{"type": "text", "text": "One, two,"}]},
@@ -218,7 +226,7 @@ def test_without_prefill_the_model_is_asked_to_go_on(scenario: str, api: str, na
     async def run(fake: FakeProviders) -> None:
         turn = TurnContext(text="Count", partial="Let me count: one, two, ")
         said, error = await _answered(api, fake, turn, name=name)
-        assert ("".join(said), error) == ("three", None)
+        assert ("".join(shown(said)), error) == ("three", None)
         assert len(fake.requests) == requests
         first, partial, ask = fake.requests[-1]["messages"]
         assert [first["role"], partial["role"], ask["role"]] == ["user", "assistant", "user"]
@@ -276,60 +284,12 @@ def test_a_name_reaches_its_provider(monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("anthropic:claude-haiku-4-5", "openai:gpt-5.6-sol"):
             model = resolve_model(name)
             assert model.name == name
-            assert await answer(model, TurnContext(text="Hi")) == (["Hello", " world", "!"], None)
+            said, error = await answer(model, TurnContext(text="Hi"))
+            assert (shown(said), error) == (["Hello", " world", "!"], None)
             await model.aclose()
             await model.aclose()
 
     _with_fake("normal", run)
-
-
-def test_an_agents_tools_become_tool_chunks() -> None:
-    """The call with its input, then the result, then the text."""
-    from pydantic_ai import Agent
-    from pydantic_ai.models.test import TestModel
-
-    agent = Agent(TestModel(custom_output_text="It is sunny."))
-
-    @agent.tool_plain
-    def weather(city: str) -> dict[str, int]:
-        return {"degrees": 21}
-
-    said, error = asyncio.run(answer(resolve_model(agent), TurnContext(text="Weather?")))
-    assert error is None
-    call, result, *words = said
-    assert isinstance(call, ToolInputAvailable)
-    assert isinstance(result, ToolOutputAvailable)
-    assert (call.tool_name, call.input, call.dynamic) == ("weather", {"city": "a"}, True)
-    assert (result.tool_call_id, result.output) == (call.tool_call_id, {"degrees": 21})
-    assert "".join(map(str, words)) == "It is sunny."
-
-
-def test_a_failing_tool_fails_the_answer() -> None:
-    """Other people's exceptions come out as a `ModelError` with their cause."""
-    from pydantic_ai import Agent
-    from pydantic_ai.models.test import TestModel
-
-    agent = Agent(TestModel())
-
-    @agent.tool_plain
-    def weather(city: str) -> str:
-        raise LookupError(f"no weather in {city}")
-
-    _, error = asyncio.run(answer(resolve_model(agent), TurnContext(text="Weather?")))
-    assert isinstance(error, ModelError)
-    assert isinstance(error.__cause__, LookupError)
-    assert "no weather in a" in str(error)
-
-
-def test_a_structured_output_is_shown_as_json() -> None:
-    """An agent that does not answer in text still answers."""
-    from pydantic_ai import Agent
-    from pydantic_ai.models.test import TestModel
-
-    agent = Agent(TestModel(custom_output_args=[1, 2]), output_type=list[int])
-    said, error = asyncio.run(answer(resolve_model(agent), TurnContext(text="Numbers?")))
-    assert error is None
-    assert said[-1] == "[1,2]"
 
 
 def test_something_else_of_pydantic_ai_is_refused() -> None:

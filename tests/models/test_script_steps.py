@@ -6,21 +6,15 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.models.answers import answer
+from tests.models.answers import answer, folded
 
 from perdure.errors import ModelOverloaded
 from perdure.models.base import ToolSpec, TurnContext
 from perdure.models.scripted import Failure, Hang, Pause, ScriptedModel, Until, tool_part
-from perdure.wire.fold import MessageFold
 from perdure.wire.messages import ChatMessage
 from perdure.wire.ui_chunks import (
-    Chunk,
     FinishStep,
-    Start,
     StartStep,
-    TextDelta,
-    TextEnd,
-    TextStart,
     ToolApprovalRequest,
     ToolInputAvailable,
     ToolOutputAvailable,
@@ -122,20 +116,6 @@ def test_a_script_hangs_in_its_first_attempts() -> None:
     asyncio.run(main())
 
 
-def _message(*pieces: Any) -> ChatMessage:
-    """The answer that a room would make of one step."""
-    fold = MessageFold("a")
-    fold.push(Start("a"))
-    fold.push(StartStep())
-    for number, piece in enumerate(pieces):
-        chunks: list[Chunk] = [piece]
-        if isinstance(piece, str):
-            chunks = [TextStart(str(number)), TextDelta(str(number), piece), TextEnd(str(number))]
-        for chunk in chunks:
-            fold.push(chunk)
-    return fold.message()
-
-
 WEATHER = ToolSpec(
     "weather",
     parameters={
@@ -156,7 +136,7 @@ def test_the_rooms_tool_is_called_and_left_to_the_room() -> None:
     model = ScriptedModel.from_text("tool=weather")
     turn = TurnContext(text="Weather in Rome for 3 days?", turn_id="t", tools=[WEATHER])
     pieces = _said(model, turn)
-    message = _message(*pieces)
+    message = folded(pieces)
     assert message.parts[-1] == {
         "type": "tool-weather",
         "toolCallId": "call-t",
@@ -165,7 +145,7 @@ def test_the_rooms_tool_is_called_and_left_to_the_room() -> None:
     }
     assert message.parts[1]["type"] == "reasoning"
     assert message.text == "Let me ask `weather`.\n\n"
-    done = _message(*pieces, ToolOutputAvailable("call-t", [1, 2]))
+    done = folded([*pieces, ToolOutputAvailable("call-t", [1, 2])])
     assert _said(model, TurnContext(text="", answer=done, tools=[WEATHER])) == [
         "`weather`",
         " says:",
@@ -178,9 +158,9 @@ def test_a_tool_that_the_room_lacks_is_played() -> None:
     """Call, result and answer in one go, in two steps."""
     pieces = _said(ScriptedModel.from_text("tool=weather"), TurnContext(text="And in Rome?", turn_id="t"))
     assert ToolOutputAvailable("call-t", {"city": "Rome", "degrees": 19, "sky": "sunny"}) in pieces
-    parts = _message(*pieces).parts
+    parts = folded(pieces).parts
     assert [part["type"] for part in parts].count("step-start") == 2
-    assert _message(*pieces).text.endswith("In Rome it is 19 degrees and sunny.")
+    assert folded(pieces).text.endswith("In Rome it is 19 degrees and sunny.")
 
 
 @pytest.mark.parametrize("approved", [True, False])
@@ -189,7 +169,7 @@ def test_a_played_tool_can_ask_first(approved: bool) -> None:
     model = ScriptedModel.from_text("tool=send&approval=1")
     pieces = _said(model, TurnContext(text="Send it", turn_id="t"))
     assert pieces[-1] == ToolApprovalRequest("approval-t", "call-t")
-    waiting = _message(*pieces)
+    waiting = folded(pieces)
     waiting.parts[-1] |= {"state": "approval-responded", "approval": {"id": "approval-t", "approved": approved}}
     first, *rest = _said(model, TurnContext(text="Send it", turn_id="t", answer=waiting))
     if approved:
@@ -209,7 +189,7 @@ def test_a_failed_tool_is_told() -> None:
 
 def test_the_tour_has_all_kinds_of_parts() -> None:
     """Enough to build a page with."""
-    message = _message(*_said(ScriptedModel.from_text("tour&speed=100000"), TurnContext(text="Show me", turn_id="t")))
+    message = folded(_said(ScriptedModel.from_text("tour&speed=100000"), TurnContext(text="Show me", turn_id="t")))
     kinds = {part["type"] for part in message.parts}
     assert kinds == {
         "step-start",
