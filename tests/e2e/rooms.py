@@ -41,9 +41,9 @@ def count_to(limit: int) -> Iterator[int]:
 """
 
 MODELS = {
-    "words": resolve_model("scripted:count=80&delay_ms=15"),
-    "brief": resolve_model("scripted:count=40&delay_ms=15"),
-    "slow": resolve_model("scripted:count=80&delay_ms=25"),
+    "words": resolve_model("scripted:count=80&delay_ms=40"),
+    "brief": resolve_model("scripted:count=40&delay_ms=25"),
+    "slow": resolve_model("scripted:count=80&delay_ms=60"),
     "quick": resolve_model("scripted:count=10"),
     "echo": resolve_model("scripted:echo"),
     "late": resolve_model("scripted:count=10&first_delay_ms=700"),

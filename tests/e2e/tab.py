@@ -22,7 +22,8 @@ RECORDER = """
     const answers = document.querySelectorAll("#log .assistant");
     if (answers.length === 0) return;
     const newest = answers[answers.length - 1];
-    const [status, text] = [newest.dataset.status, newest.querySelector(".body").textContent.trim()];
+    const texts = [...newest.querySelectorAll(".body")].map((body) => body.textContent.trim());
+    const [status, text] = [newest.dataset.status, texts.join("\\n")];
     const last = seen.at(-1);
     if (last?.[0] !== status || last?.[1] !== text) seen.push([status, text]);
   };
@@ -88,7 +89,7 @@ class Tab:
     def wait_for_words(self, count: int) -> None:
         """Until the newest answer has got that far."""
         self.page.wait_for_function(
-            "word => [...document.querySelectorAll('#log .assistant > .body')].at(-1)?.textContent.includes(word)",
+            "word => [...document.querySelectorAll('#log .assistant')].at(-1)?.textContent.includes(word)",
             arg=f"word{count} ",
         )
 
@@ -104,7 +105,10 @@ class Tab:
         """Role and text of every message on the page."""
         found: list[list[str]] = self.page.eval_on_selector_all(
             "#log > article",
-            "all => all.map((a) => [a.dataset.role, a.querySelector('.body, .bubble').textContent.trim()])",
+            """all => all.map((a) => [
+              a.dataset.role,
+              [...a.querySelectorAll(".body, .bubble")].map((each) => each.textContent.trim()).join("\\n"),
+            ])""",
         )
         return [(role, text) for role, text in found]
 

@@ -15,9 +15,14 @@ from perdure.web.pages import PAGE_HEADERS, render_chat, render_message, render_
 ORIGIN = "http://page.test"
 QUESTION = {"id": "u1", "role": "user", "content": "Hello", "timestamp": 1_700_000_000_000}
 ANSWER = {"id": "a1", "role": "assistant", "content": "Hi **you**", "timestamp": 1_700_000_001_000}
-LIVE = {**ANSWER, "content": "Hi **yo", "status": "streaming"}
+LIVE = {
+    **ANSWER,
+    "content": "Hi **yo",
+    "status": "streaming",
+    "parts": [{"type": "text", "text": "Hi **yo", "state": "streaming", "id": "t"}],
+}
 EMPTY = {**ANSWER, "content": "", "status": "streaming"}
-ANSWER_BODY = '.assistant[data-id="a1"] > .body'
+ANSWER_BODY = '.assistant[data-id="a1"] .body'
 
 
 class Room:
@@ -119,7 +124,11 @@ def room(browser: Browser) -> Iterator[Room]:
 
 
 def delta(text: str, offset: str) -> dict[str, Any]:
-    return {"type": "delta", "messageId": "a1", "delta": text, "offset": offset}
+    return chunks({"type": "text-delta", "id": "t", "delta": text}, offset=offset)
+
+
+def chunks(*chunks: dict[str, Any], offset: str) -> dict[str, Any]:
+    return {"type": "chunks", "messageId": "a1", "chunks": list(chunks), "offset": offset}
 
 
 def complete(content: str, offset: str, **more: Any) -> dict[str, Any]:
@@ -129,7 +138,7 @@ def complete(content: str, offset: str, **more: Any) -> dict[str, Any]:
 def test_it_goes_on_from_the_rendered_offset(room: Room) -> None:
     """Deltas are added to the text that the page came with."""
     room.open(QUESTION, LIVE)
-    assert "delta=1&offset=0_1" in room.sockets[0].url
+    assert "parts=1&presence=1&offset=0_1" in room.sockets[0].url
     room.send(delta("u**, an", "0_2"), delta("d all.", "0_3"))
     room.until(lambda: room.page.inner_text(ANSWER_BODY) == "Hi you, and all.")
 
@@ -151,13 +160,6 @@ def test_a_page_that_is_being_left_shows_nothing_new(room: Room) -> None:
     room.until(lambda: room.page.inner_text(ANSWER_BODY) == "Hi you, and all.")
 
 
-def test_accumulated_updates_replace_the_text(room: Room) -> None:
-    """The other mode of the protocol is understood as well."""
-    room.open(QUESTION, LIVE)
-    room.send({"type": "update", "messageId": "a1", "content": "Hi you two", "offset": "0_2"})
-    room.until(lambda: room.page.inner_text(ANSWER_BODY) == "Hi you two")
-
-
 def test_an_answer_from_its_first_frame_to_its_end(room: Room) -> None:
     """Typing dots, growing text, a stop button while it lasts, colours at the end."""
     page = room.page
@@ -167,10 +169,11 @@ def test_an_answer_from_its_first_frame_to_its_end(room: Room) -> None:
     page.wait_for_selector("#stop", state="visible")
     text = "Hi:\n\n```python\nreturn 1\n```\n"
     room.messages = [QUESTION, {**ANSWER, "content": text}]
-    room.send(delta(text[:15], "0_3"))
+    room.send(chunks({"type": "start"}, {"type": "start-step"}, {"type": "text-start", "id": "t"}, offset="0_3"))
+    room.send(delta(text[:15], "0_4"))
     page.wait_for_selector(".typing", state="hidden")
     page.eval_on_selector(ANSWER_BODY + " > p", "p => { p.mine = true; }")
-    room.send(complete(text, "0_4"))
+    room.send(delta(text[15:], "0_5"), complete(text, "0_6"))
     page.wait_for_selector(ANSWER_BODY + " .hl-k")
     page.wait_for_selector("#stop", state="hidden")
     assert page.eval_on_selector(ANSWER_BODY + " > p", "p => p.mine") is True

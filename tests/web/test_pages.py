@@ -74,12 +74,13 @@ def test_the_page_and_the_fragment_agree() -> None:
     assert both.index('data-id="u1"') < both.index('data-id="a1"')
 
 
-def test_an_answer_that_is_being_written_brings_its_source() -> None:
-    """The script appends to the text, so it needs the text and not only its HTML."""
-    page = render_chat("r", [{**ANSWER, "content": 'a **b"'}], offset="0", streaming_message_id="a1")
+def test_an_answer_that_is_being_written_brings_its_parts() -> None:
+    """The script adds chunks to them, so it needs them and not only their HTML."""
+    parts = [{"type": "text", "text": 'a **b"', "state": "streaming", "id": "t1"}]
+    page = render_chat("r", [{**ANSWER, "parts": parts}], offset="0", streaming_message_id="a1")
     assert 'data-status="streaming"' in page
-    assert 'data-source="a **b&#34;"' in page
-    assert "data-source" not in render_message(ANSWER)
+    assert 'data-parts="[{&#34;type&#34;:&#34;text&#34;,&#34;text&#34;:&#34;a **b\\&#34;&#34;,' in page
+    assert "data-parts" not in render_message(ANSWER)
 
 
 def test_an_answer_that_failed_says_why() -> None:

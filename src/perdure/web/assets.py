@@ -17,7 +17,22 @@ _CONTENT_TYPES = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-SCRIPTS = ("chat.js", "connection.js", "markdown.js", "outbox.js", "transcript.js")
+SCRIPTS = (
+    "chat.js",
+    "composer.js",
+    "connection.js",
+    "files.js",
+    "fold.js",
+    "log.js",
+    "markdown.js",
+    "name.js",
+    "outbox.js",
+    "parts.js",
+    "presence.js",
+    "reader.js",
+    "transcript.js",
+    "words.js",
+)
 """``chat.js`` imports the others by name alone: those are checked again on each load."""
 
 

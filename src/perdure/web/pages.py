@@ -9,7 +9,8 @@ Addresses that the pages use, each below ``base_path`` (the ASGI ``root_path`` o
 ``GET /chat/{room}/messages/{id}``         :func:`render_message`, one HTML fragment
 ``GET /chat/{room}/messages?before=&limit=``  :func:`render_messages`, header ``X-Perdure-More: true|false``
 ``GET /_perdure/static/{name}``            :func:`perdure.web.assets.find_asset`
-``WS /ws/{room}``                          the room protocol, ``?delta=1&offset=...&user=...``
+``WS /ws/{room}``                          the room protocol, ``?parts=1&presence=1&offset=...&user=...``
+``POST /api/chat/{room}/files``            an upload, where the server takes them
 =========================================  ==================================================
 
 Messages are the room protocol's message objects. Send :data:`PAGE_HEADERS` with every page.
@@ -17,6 +18,7 @@ Messages are the room protocol's message objects. Send :data:`PAGE_HEADERS` with
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,10 +28,10 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from perdure.web.assets import SCRIPTS, STATIC_PATH, asset_url
-from perdure.web.markdown import render_markdown
+from perdure.web.parts import blocks_of, file_block
 
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
@@ -45,6 +47,23 @@ USER_COOKIE = "perdure_user"
 """Where the page keeps the reader's name (percent-encoded), so that the first paint knows it too."""
 
 _PERSON_COLOURS = 8
+_EMPTY_PARTS = [
+    *blocks_of(
+        [
+            {"type": "reasoning", "text": " "},
+            {"type": "tool-", "toolCallId": "", "state": ""},
+            {"type": "data-", "data": ""},
+            {"type": "source-document"},
+        ],
+        settled=True,
+        waiting=False,
+    ),
+    {"kind": "text", "html": ""},
+    file_block({"type": "file"}),
+    {**file_block({"type": "file"}), "kind": "picture"},
+]
+"""One of each kind, for the templates that the page's script clones."""
+
 _MESSAGE_BYTES_MAX = 1 << 20
 
 _UNITS = (("minute", 60, 3_600), ("hour", 3_600, 86_400), ("day", 86_400, 2_592_000))
@@ -52,7 +71,7 @@ _UNITS = (("minute", 60, 3_600), ("hour", 3_600, 86_400), ("day", 86_400, 2_592_
 
 _MARKS = re.compile(r"\*\*|~~|`+|^[ \t]*(?:#{1,6}|>|[-*+]|\|)[ \t]", re.MULTILINE)
 
-_STATUSES = frozenset({"streaming", "complete", "aborted", "failed"})
+_STATUSES = frozenset({"streaming", "waiting", "complete", "aborted", "failed"})
 
 
 class RoomEntry(TypedDict):
@@ -108,9 +127,11 @@ def render_chat(
         room=room,
         room_url=_room_url(room, base_path),
         socket_path=f"{base_path}/ws/{quote(room, safe='')}",
+        files_url=f"{base_path}/api/chat/{quote(room, safe='')}/files",
         messages=views,
         empty_user=empty_user,
         empty_answer=empty_answer,
+        empty_parts=_EMPTY_PARTS,
         offset=offset,
         user=user or "",
         user_fixed=user_fixed,
@@ -149,6 +170,9 @@ def _view(message: Mapping[str, Any], user: str | None, streaming_message_id: st
     if streaming_message_id is not None and message["id"] == streaming_message_id:
         status = "streaming"
     name = str(message.get("user") or "")
+    parts = message.get("parts") or ([{"type": "text", "text": content}] if content else [])
+    answer = role == "assistant"
+    branches = message.get("branches") or {}
     return {
         "id": message["id"],
         "role": role,
@@ -158,7 +182,11 @@ def _view(message: Mapping[str, Any], user: str | None, streaming_message_id: st
         "status": status,
         "error": str(message.get("error") or ""),
         "text": content,
-        "html": render_markdown(content, settled=status != "streaming") if role == "assistant" else "",
+        "blocks": blocks_of(parts, settled=status != "streaming", waiting=status == "waiting") if answer else [],
+        "files": [] if answer else [file_block(part) for part in parts if part.get("type") == "file"],
+        "parts_json": json.dumps(parts, separators=(",", ":")) if status == "streaming" else "",
+        "version": int(branches.get("index", 0)),
+        "versions": int(branches.get("count", 0)),
         "iso": _iso(message.get("timestamp")),
         "time": _clock(message.get("timestamp")),
     }

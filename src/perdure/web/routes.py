@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote, unquote
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -70,7 +71,7 @@ class Pages:
         before = request.query_params.get("before")
 
         async def view(room: ChatRoom) -> dict[str, Any]:
-            messages, more = room.room_messages(limit, before)
+            messages, more = _shown(room, limit, before)
             # Everything is read in one turn, so the offset is that of these very messages.
             return {
                 "messages": messages,
@@ -100,7 +101,7 @@ class Pages:
         before = request.query_params.get("before")
 
         async def view(room: ChatRoom) -> tuple[list[dict[str, Any]], bool]:
-            return room.room_messages(limit, before)
+            return _shown(room, limit, before)
 
         messages, more = await self._read(object_id, view)
         return await self._fragment(request, messages, user, more)
@@ -111,7 +112,8 @@ class Pages:
         message_id = request.path_params["id"]
 
         async def view(room: ChatRoom) -> dict[str, Any] | None:
-            return room.room_message(message_id)
+            found = room.audience.shown_message(message_id)
+            return None if found is None else msgspec.to_builtins(found)
 
         found = await self._read(object_id, view)
         if found is None:
@@ -152,6 +154,15 @@ class Pages:
         except PerdureError:
             return None
         return model.name if model is not None else None
+
+
+def _shown(room: ChatRoom, limit: int, before: str | None) -> tuple[list[dict[str, Any]], bool]:
+    """Messages with their parts (older than the message ``before``), and whether there are older ones."""
+    older = None if before is None else room.transcript.find(before)
+    if before is not None and older is None:
+        return [], False
+    page = room.audience.shown(limit + 1, None if older is None else older.seq)
+    return [msgspec.to_builtins(message) for message in page[-limit:]], len(page) > limit
 
 
 def _name(request: Request, user: User) -> str | None:

@@ -52,8 +52,8 @@ export class Outbox {
     this.#save();
   }
 
-  add(content) {
-    const entry = { id: newId(), content, user: this.page.name };
+  add(content, files = []) {
+    const entry = { id: newId(), content, user: this.page.name, ...(files.length > 0 && { files }) };
     this.entries.push(entry);
     this.#save();
     const article = this.page.transcript.addPending(entry);
@@ -107,8 +107,8 @@ export class Outbox {
     article.querySelector(".outcome-text").textContent = entry.error ? `Not sent: ${entry.error}` : "";
   }
 
-  #deliver({ id, content, user }) {
-    this.page.connection.send(user ? { type: "message", id, content, user } : { type: "message", id, content });
+  #deliver({ id, content, user, files }) {
+    this.page.connection.send({ type: "message", id, content, ...(user && { user }), ...(files && { files }) });
   }
 
   #save() {

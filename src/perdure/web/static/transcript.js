@@ -3,13 +3,13 @@
 // Text from people and models enters by textContent and through markdown.js. HTML is taken from our
 // own server alone, where it was sanitised.
 
-import { AnswerBody, decorateCode, reconcile } from "./markdown.js";
+import { Fold, partsOf, textOf } from "./fold.js";
+import { decorateCode, reconcile } from "./markdown.js";
+import { PartsView, drawFile, template } from "./parts.js";
 
 const PERSON_COLOURS = 8; // as in pages.py
 
-const template = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
-
-function personColour(name) {
+export function personColour(name) {
   let value = 0;
   for (const character of name) value = (value * 31 + character.codePointAt(0)) % 9973;
   return value % PERSON_COLOURS;
@@ -22,7 +22,8 @@ export function articlesOf(html) {
 }
 
 export class Transcript {
-  #answers = new Map(); // id of a streaming answer -> { view, source, offset }
+  #answers = new Map(); // id of a streaming answer -> { fold, offset }
+  #views = new WeakMap(); // article -> PartsView
   #dirty = new Set();
   #frame = 0;
 
@@ -54,7 +55,7 @@ export class Transcript {
     switch (frame.type) {
       case "init": this.#reset(frame); break;
       case "message": this.put(frame.message); break;
-      case "delta": case "update": case "complete":
+      case "chunks": case "complete":
         if (!this.find(frame.messageId)) return this.page.resync(); // a gap: start again from a full init
         if (frame.type === "complete") this.#finish(frame);
         else this.#grow(frame);
@@ -69,16 +70,15 @@ export class Transcript {
   put(message) {
     const article = this.find(message.id);
     if (!article) return this.#insert(message);
-    if (message.role === "user") {
-      if ("pending" in article.dataset) this.#confirm(article, message);
-    } else if (this.#answers.has(message.id) || message.status === "streaming") {
-      this.#setAnswer(article, message);
-    }
+    if (message.role === "assistant") this.#setAnswer(article, message);
+    else if ("pending" in article.dataset) this.#confirm(article, message);
+    else this.#setQuestion(article, message);
     return article;
   }
 
   addPending(entry) {
-    const article = this.#build({ id: entry.id, role: "user", content: entry.content, user: entry.user, timestamp: Date.now() });
+    const parts = entry.files?.map((file) => ({ type: "file", ...file }));
+    const article = this.#build({ id: entry.id, role: "user", content: entry.content, user: entry.user, timestamp: Date.now(), parts });
     article.dataset.pending = "";
     this.log.append(article);
     return article;
@@ -108,17 +108,17 @@ export class Transcript {
     localTime(article.querySelector("time"));
     decorateCode(article);
     if (article.dataset.status !== "streaming") return;
-    const source = article.dataset.source ?? "";
-    delete article.dataset.source;
-    this.#track(article, source, this.offset);
+    const parts = JSON.parse(article.dataset.parts || "[]");
+    delete article.dataset.parts;
+    this.#track(article, parts, this.offset);
   }
 
-  #track(article, source, offset) {
-    const id = article.dataset.id;
-    const view = this.#answers.get(id)?.view ?? new AnswerBody(article.querySelector(".body"));
-    this.#answers.set(id, { view, source, offset });
+  #track(article, parts, offset) {
+    const { id } = article.dataset;
+    this.#answers.set(id, { fold: new Fold(parts), offset });
     article.dataset.status = "streaming";
     article.setAttribute("aria-busy", "true");
+    article.querySelector(".outcome-text").textContent = "";
     this.#show(id);
   }
 
@@ -156,23 +156,27 @@ export class Transcript {
     const time = article.querySelector("time");
     time.dateTime = new Date(message.timestamp ?? Date.now()).toISOString();
     localTime(time);
-    if (message.role !== "assistant") {
-      article.dataset.user = message.user ?? "";
-      article.querySelector(".who").textContent = message.user ?? "";
-      article.querySelector(".bubble").textContent = message.content;
-      if (message.user) article.setAttribute("aria-label", `Message from ${message.user}`);
-      this.#markOwner(article);
-    }
+    if (message.role !== "assistant") this.#setQuestion(article, message);
     return article;
+  }
+
+  #setQuestion(article, message) {
+    article.dataset.user = message.user ?? "";
+    article.querySelector(".who").textContent = message.user ?? "";
+    if (message.user) article.setAttribute("aria-label", `Message from ${message.user}`);
+    const bubble = article.querySelector(".bubble");
+    bubble.textContent = message.content;
+    bubble.hidden = message.content === "" || "editing" in article.dataset;
+    const files = (message.parts ?? []).filter((part) => part.type === "file");
+    article.querySelector(".files").replaceChildren(...files.map(drawFile));
+    setVersions(article, message.branches);
+    this.#markOwner(article);
   }
 
   #confirm(article, message) {
     delete article.dataset.pending;
     delete article.dataset.failed;
-    article.querySelector(".bubble").textContent = message.content;
-    article.dataset.user = message.user ?? "";
-    article.querySelector(".who").textContent = message.user ?? "";
-    this.#markOwner(article);
+    this.#setQuestion(article, message);
     const firstPending = this.log.querySelector("article[data-pending]");
     const early = firstPending && firstPending.compareDocumentPosition(article) & Node.DOCUMENT_POSITION_FOLLOWING;
     const late = article.nextElementSibling && !("pending" in article.nextElementSibling.dataset);
@@ -180,11 +184,12 @@ export class Transcript {
   }
 
   #setAnswer(article, message) {
-    if ((message.status ?? "complete") === "streaming") {
-      article.querySelector(".outcome-text").textContent = "";
-      this.#track(article, message.content, "");
+    setVersions(article, message.branches);
+    const status = message.status ?? "complete";
+    if (status === "streaming") {
+      this.#track(article, partsOf(message), "");
     } else {
-      this.#settle(article, message.content, message.status ?? "complete", message.error);
+      this.#settle(article, partsOf(message), status, message.error);
       if (article.querySelector(".code")) this.refine(message.id);
     }
   }
@@ -193,7 +198,7 @@ export class Transcript {
     const answer = this.#answers.get(frame.messageId);
     if (!answer || (frame.offset && frame.offset <= answer.offset)) return;
     answer.offset = frame.offset ?? answer.offset;
-    answer.source = frame.type === "delta" ? answer.source + frame.delta : frame.content;
+    for (const chunk of frame.chunks) answer.fold.push(chunk);
     this.#dirty.add(frame.messageId);
     if (document.hidden || this.#frame) return; // a hidden page is drawn when it is looked at
     this.#frame = requestAnimationFrame(() => this.draw());
@@ -206,26 +211,32 @@ export class Transcript {
     this.#dirty.clear();
   }
 
+  #view(article) {
+    if (!this.#views.has(article)) this.#views.set(article, new PartsView(article.querySelector(".parts")));
+    return this.#views.get(article);
+  }
+
   #show(id) {
-    const { view, source } = this.#answers.get(id) ?? {};
-    if (view) view.show(source, true);
+    const answer = this.#answers.get(id);
+    const article = this.find(id);
+    if (answer && article) this.#view(article).show(answer.fold.parts, { live: true, waiting: false });
   }
 
   #finish(frame) {
     const article = this.find(frame.messageId);
-    const wasStreaming = this.#answers.has(frame.messageId);
-    if (!wasStreaming && article.dataset.status === (frame.status ?? "complete")) return;
-    this.#settle(article, frame.content, frame.status ?? "complete", frame.error);
-    this.page.announceAnswer(article);
+    const answer = this.#answers.get(frame.messageId);
+    if (!answer && article.dataset.status === frame.status) return;
+    if (!answer || textOf(answer.fold.parts) !== frame.content) return this.page.resync(); // a gap
+    this.#settle(article, answer.fold.parts, frame.status, frame.error);
+    this.page.words.announceAnswer(article);
     this.refine(frame.messageId);
   }
 
-  #settle(article, content, status, error) {
-    const id = article.dataset.id;
-    const view = this.#answers.get(id)?.view ?? new AnswerBody(article.querySelector(".body"));
+  #settle(article, parts, status, error) {
+    const { id } = article.dataset;
     this.#answers.delete(id);
     this.#dirty.delete(id);
-    view.show(content, false);
+    this.#view(article).show(parts, { live: false, waiting: status === "waiting" });
     article.dataset.status = status;
     article.removeAttribute("aria-busy");
     const words = { failed: error || "The answer failed.", aborted: "Stopped" };
@@ -241,7 +252,10 @@ export class Transcript {
       const [fresh] = articlesOf(await response.text());
       const article = this.find(id);
       if (!fresh || !article || this.#answers.has(id) || fresh.dataset.status === "streaming") return;
-      reconcile(article.querySelector(".body"), [...fresh.querySelector(".body").children]);
+      const texts = article.querySelectorAll(".body");
+      fresh.querySelectorAll(".body").forEach((body, index) => {
+        if (texts[index]) reconcile(texts[index], [...body.children]);
+      });
     } catch { /* offline: our own rendering stays, which says the same */ }
   }
 
@@ -250,6 +264,14 @@ export class Transcript {
     this.#dirty.delete(id);
     this.find(id)?.remove();
   }
+}
+
+function setVersions(article, { index = 0, count = 1 } = {}) {
+  const versions = article.querySelector(".versions");
+  versions.hidden = count < 2;
+  versions.querySelector(".version").textContent = `${index + 1}/${count}`;
+  versions.querySelector(".older-version").disabled = index === 0;
+  versions.querySelector(".newer-version").disabled = index + 1 >= count;
 }
 
 function localTime(time) {
