@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+from tests.e2e.cloudflare import Cloudflare
 from tests.e2e.line import Line
 from tests.e2e.served import UVICORN, Served
 from tests.e2e.tab import Tab
@@ -123,3 +124,37 @@ def react(request: pytest.FixtureRequest) -> Iterator[React]:
     react = React(request.param)
     yield react
     react.close()
+
+
+SDKS = [("newest", 6), ("newest", 7), ("pinned", 6)]
+"""Cloudflare's Agents SDK (0.32 and later, 0.21.0) and the ai beside it."""
+
+
+@pytest.fixture(scope="session", params=SDKS, ids=[f"{sdk}-ai{ai}" for sdk, ai in SDKS])
+def cloudflare_node(request: pytest.FixtureRequest) -> Iterator[Cloudflare]:
+    """Node with the clients of Cloudflare's Agents SDK, for each of the versions."""
+    need("node", shutil.which("node") is not None, "apt-get install nodejs")
+    installed = all((NPM / "node_modules" / name).is_dir() for name in ("agents", "agents-pinned", "partysocket"))
+    need("Cloudflare's clients (npm packages)", installed, "npm install --prefix tests/npm")
+    node = Cloudflare(*request.param)
+    yield node
+    node.close()
+
+
+@pytest.fixture
+def cloudflare(cloudflare_node: Cloudflare) -> Iterator[Cloudflare]:
+    """The same, for one test: its tabs are closed at the end."""
+    yield cloudflare_node
+    cloudflare_node.close_tabs()
+
+
+@pytest.fixture(scope="session")
+def agents_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server of agents that the tests share."""
+    yield from run_served(Served(tmp_path_factory.mktemp("agents"), "cloudflare_app:app"))
+
+
+@pytest.fixture
+def mortal_agents(tmp_path: Path) -> Iterator[Served]:
+    """A server of agents for one test, to be killed and restarted."""
+    yield from run_served(Served(tmp_path, "cloudflare_app:app"))

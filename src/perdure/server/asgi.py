@@ -26,6 +26,7 @@ from ..errors import Overloaded, PerdureError, RemoteProtocolError
 from ..objects.instance import Instance
 from ..objects.runtime import Runtime
 from ..values import ObjectId
+from .agents import AgentRoutes
 from .aisdk import AiSdk
 from .auth import Door
 from .durable_chat import DurableChat
@@ -36,6 +37,7 @@ from .replies import error_reply
 from .rpc import Rpc
 from .session import Sessions
 from .streams.surface import StreamSurface, is_stream_path
+from .tanstack import ChatPosts, TanStack
 from .websocket import CLOSE_TRY_LATER, serve_socket
 
 log = structlog.get_logger("perdure.server")
@@ -95,6 +97,7 @@ class Server:
         self._room_class = room_class
         self._error_page = error_page
         self._rooms_at_root = rooms_at_root
+        self._agents = AgentRoutes(runtime, door, room_class)
         self._starting: asyncio.Task[None] | None = None
         self._start_lock = asyncio.Lock()
         cors = Middleware(
@@ -124,12 +127,17 @@ class Server:
             Route("/rpc/{class}/{name}/{method}", _endpoint(rpc.call), methods=["POST"]),
             Route("/objects/{class}/{name}", _endpoint(self._request), methods=_ALL_METHODS),
             Route("/objects/{class}/{name}/{path:path}", _endpoint(self._request), methods=_ALL_METHODS),
+            Route("/agents/{class}/{name}", _endpoint(self._agent_request), methods=_ALL_METHODS),
+            Route("/agents/{class}/{name}/{path:path}", _endpoint(self._agent_request), methods=_ALL_METHODS),
         ]
         if self._room_class is not None:
             urls = self._streams.turn_urls if self._streams is not None and self._double_answer else None
             chat = AiSdk(self.runtime, self._door, self._room_class, urls)
+            tanstack = TanStack(self.runtime, self._door, self._room_class)
+            posts = ChatPosts(chat, tanstack)
             routes += [
-                Route("/api/chat", _endpoint(chat.post), methods=["POST"]),
+                Route("/api/chat", _endpoint(posts.post), methods=["POST"]),
+                Route("/api/chat", _endpoint(tanstack.get)),
                 Route("/api/chat/{id}/stream", _endpoint(chat.resume)),
                 Route("/api/chat/{id}/stop", _endpoint(chat.stop), methods=["POST"]),
                 Route("/api/chat/{id}/messages", _endpoint(chat.messages)),
@@ -142,7 +150,7 @@ class Server:
             ]
             if self._streams is not None:
                 durable = DurableChat(self.runtime, chat, self._streams.turn_urls)
-                sessions = Sessions(self.runtime, self._door, self._room_class, chat, self._streams)
+                sessions = Sessions(self.runtime, self._door, self._room_class, self._streams)
                 routes += [
                     Route("/api/durable-chat", _endpoint(durable.post), methods=["POST"]),
                     Route("/api/durable-chat/{id}/stream", _endpoint(durable.resume)),
@@ -199,6 +207,10 @@ class Server:
             object_id = self.runtime.object_id(pieces[1], pieces[2])
             is_room = issubclass(self.runtime.classes[object_id.class_name], ChatRoom)
             return object_id, "room" if is_room else ""
+        if pieces[0] == "agents" and len(pieces) >= 3:
+            return self._agents.agent(pieces[1], pieces[2]), "agents"
+        if pieces[0] == "parties" and len(pieces) >= 3:
+            return self._agents.party(pieces[1], pieces[2]), "party"
         if self._rooms_at_root and len(pieces) == 1 and self._room_class is not None:
             return self.runtime.object_id(self._room_class, pieces[0]), "room"
         raise NotFound("there is no room at this address; rooms are at /ws/{room}")
@@ -274,6 +286,13 @@ class Server:
             response: ASGIApp = await self.runtime.run_in(object_id, handle)
         except NotImplementedError:
             raise NotFound(f"{object_id.class_name} answers no HTTP requests") from None
+        return response
+
+    async def _agent_request(self, request: Request) -> ASGIApp:
+        """HTTP for agents and rooms at Cloudflare's addresses."""
+        response = await self._agents.request(request)
+        if response is None:
+            raise NotFound(f"{request.path_params['class']} answers no HTTP requests")
         return response
 
     # --- errors
