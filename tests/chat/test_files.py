@@ -13,7 +13,7 @@ import pytest
 from tests.chat.rooms import Echo
 from tests.running import eventually, hibernated, killed, reset, running
 
-from perdure.chat.files import RoomFiles, files_of
+from perdure.chat.files import RoomFiles
 from perdure.errors import LimitExceeded, ModelError, NoSuchFile, RemoteProtocolError, UnsupportedFile
 from perdure.objects.runtime import Runtime
 from perdure.wire.messages import ChatMessage
@@ -47,7 +47,7 @@ async def in_files(runtime: Runtime, work: Callable[[RoomFiles], Any]) -> Any:
     """Do something with the files of the room ``r``; wait for it where it takes a while."""
 
     async def run(instance: Any) -> Any:
-        result = work(files_of(instance.object))
+        result = work(instance.object.files)
         return await result if isinstance(result, Coroutine) else result
 
     return await runtime.run_in(runtime.object_id(Echo, "r"), run)
@@ -149,7 +149,7 @@ async def test_a_class_says_where_its_files_are(tmp_path: Path) -> None:
     async with running(tmp_path, Elsewhere) as runtime:
 
         async def work(instance: Any) -> Any:
-            files = files_of(instance.object)
+            files = instance.object.files
             kept = files.take_message(message(file_part(PNG + b"x" * 9_000)))
             return kept.parts[0]["url"], files.id_of(kept.parts[0]["url"])
 
@@ -295,7 +295,7 @@ async def _add(runtime: Runtime, given: ChatMessage) -> ChatMessage:
     """Keep a message with its files."""
 
     async def work(instance: Any) -> ChatMessage:
-        kept = files_of(instance.object).take_message(given)
+        kept: ChatMessage = instance.object.files.take_message(given)
         instance.object.transcript.add(kept, NOON_MS, "answered")
         return kept
 
@@ -328,7 +328,7 @@ async def test_files_stay_with_their_messages(tmp_path: Path) -> None:
         async def cut(instance: Any, message_id: str) -> None:
             room = instance.object
             room.transcript.cut_from(room.transcript.find(message_id).seq)
-            files_of(room).on_removed()
+            room.files.on_removed()
 
         await runtime.run_in(runtime.object_id(Echo, "r"), lambda instance: cut(instance, "m2"))
         await _tidied(runtime, 1)
@@ -410,7 +410,7 @@ async def test_a_room_without_files_has_no_tables_for_them(tmp_path: Path) -> No
                     storage.delete_all()
                 elif step is not None:
                     given = message(file_part(PNG + b"x" * 9_000)) if isinstance(step, str) else step
-                    files_of(instance.object).take_message(given)
+                    instance.object.files.take_message(given)
                 found.append(bool(storage.sql("SELECT 1 FROM sqlite_schema WHERE name = 'file_chunks'")))
             return found
 

@@ -10,8 +10,6 @@ from tests.chat.rooms import Echo
 from tests.docs.pages import REPOSITORY, rows, sections
 from tests.running import running
 
-from perdure.chat.files import files_of
-
 pytestmark = pytest.mark.anyio
 
 
@@ -20,7 +18,7 @@ async def test_the_tables_of_files_are_all_there(tmp_path: Path) -> None:
     drawn = {row[0].strip("`"): row[1] for row in rows(sections(REPOSITORY / "docs/reference/on-disk.md")["Files"])}
 
     async def tables(instance: Any) -> dict[str, list[str]]:
-        files_of(instance.object).begin("text/plain", None)
+        instance.object.files.begin("text/plain", None)
         names = instance.storage.sql("SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'file%'")
         return {
             row["name"]: [column["name"] for column in instance.storage.sql(f"PRAGMA table_info({row['name']})")]

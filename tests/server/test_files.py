@@ -21,7 +21,6 @@ from tests.server.clients import http
 
 from perdure import App, Limits, User
 from perdure.chat.file_store import FILE_CHUNK_BYTES
-from perdure.chat.files import files_of
 from perdure.objects.runtime import Runtime
 
 pytestmark = pytest.mark.anyio
@@ -54,7 +53,8 @@ async def totals(runtime: Runtime, room: str = "r") -> tuple[int, int]:
     """How many files a room has, whole or not, and their bytes."""
 
     async def count(instance: Any) -> tuple[int, int]:
-        return files_of(instance.object).store.totals()
+        counted: tuple[int, int] = instance.object.files.store.totals()
+        return counted
 
     return await runtime.run_in(runtime.object_id(Echo, room), count)
 

@@ -182,11 +182,8 @@ class FileStore:
             self._change("DELETE FROM files WHERE number = ?", number)
 
     def _used(self, file_id: str) -> bool:
-        return bool(
-            self._rows(
-                "SELECT 1 FROM file_uses JOIN messages ON messages.id = message_id WHERE file_id = ? LIMIT 1", file_id
-            )
-        )
+        in_use = "SELECT 1 FROM file_uses JOIN {} ON id = message_id WHERE file_id = ? LIMIT 1"
+        return any(self._rows(in_use.format(table), file_id) for table in ("messages", "old_messages"))
 
     # --- the tables
 

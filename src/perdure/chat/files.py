@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import LimitExceeded, ModelError, NoSuchFile, PerdureError, RemoteProtocolError, UnsupportedFile
-from ..objects.object import Context, DurableObject
+from ..objects.object import Context
 from ..wire.downloads import base_name
 from ..wire.files import (
     UNKNOWN_TYPE,
@@ -222,6 +222,14 @@ class RoomFiles:
         parts = [self._take_part(part, message.id) for part in message.parts]
         return _with_parts(message, parts)
 
+    def keep(self, message: ChatMessage) -> None:
+        """Keep the files of this room that a message holds as long as the message; nothing is checked."""
+        for part in message.parts:
+            url = part.get("url")
+            file_id = self.id_of(url) if isinstance(url, str) else None
+            if file_id is not None:
+                self.store.use(file_id, message.id)
+
     def take_chunk(self, chunk: File, answer_id: str) -> File:
         """A model's file: a large one is stored, and its address takes the place of the content.
 
@@ -344,17 +352,6 @@ class RoomFiles:
                 await asyncio.sleep(0)
         finally:
             self._removing = False
-
-
-def files_of(room: DurableObject) -> RoomFiles:
-    """The files of a room; made at their first use."""
-    found = room.__dict__.get("files")
-    if found is None:
-        found = room.__dict__["files"] = RoomFiles(
-            room.context, getattr(room, "file_types", DEFAULT_FILE_TYPES), getattr(room, "api_url", API_URL)
-        )
-    assert isinstance(found, RoomFiles)
-    return found
 
 
 def _with_parts(message: ChatMessage, parts: list[Part]) -> ChatMessage:

@@ -24,6 +24,7 @@ from ..wire.ui_chunks import Chunk
 from .audience import Audience
 from .branches import Alternatives
 from .editing import Editing
+from .files import API_URL, DEFAULT_FILE_TYPES, RoomFiles
 from .listener import Listeners, RoomListener
 from .presence import Presence
 from .replay import Replay, replay_of
@@ -101,9 +102,11 @@ class ChatRoom(Agent):
     begins ``debounce_ms`` after the last of them.
     ``steps_max``: how often the model is asked for one answer, with the results of its tools.
     ``stall_timeout_ms``: a model that says nothing for so long counts as interrupted.
+    ``file_types``: media types of the files that it takes, like ``image/png`` or ``image/*``.
+    ``api_url``: where browsers find ``/api/chat`` of the server, where it is mounted elsewhere.
     """
 
-    migrations = MIGRATIONS
+    migrations: ClassVar[tuple[str, ...]] = MIGRATIONS
     auto_response = (PING.decode(), PONG.decode())
 
     model: ClassVar[Any] = None
@@ -113,11 +116,14 @@ class ChatRoom(Agent):
     steps_max: ClassVar[int] = 16
     stall_timeout_ms: ClassVar[int] = 180_000
     target: ClassVar[Target] = "ai6"
+    file_types: ClassVar[Sequence[str]] = DEFAULT_FILE_TYPES
+    api_url: ClassVar[str] = API_URL
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.transcript = Transcript(self.storage)
         self.tool_calls = ToolCalls(self.storage)
+        self.files = RoomFiles(context, self.file_types, self.api_url)
         self.listeners = Listeners()
         self.audience = Audience(self.transcript, context.connections, context.broadcast)
         self.session = SessionLog(self.streams, self.transcript, self.name)
@@ -324,6 +330,7 @@ class ChatRoom(Agent):
 
         Raises:
             LimitExceeded, Overloaded, Busy: see `submit`.
+            PerdureError: see `RoomFiles.take_message`, for one with files.
         """
         self.check_message(message)
         known = self.transcript.find(message.id)
@@ -337,6 +344,7 @@ class ChatRoom(Agent):
             raise Overloaded(
                 f"{count:,} messages wait for their answers already (waiting_messages_max); try again later"
             )
+        message = self.files.take_message(message)
         if client_tools is not None:
             self.set_client_tools(client_tools)
         if not self.answers():
@@ -367,7 +375,7 @@ class ChatRoom(Agent):
         if known is None or known.role != "user":
             return self.submit_message(message)
         self.check_message(message)
-        return self.editing.edit(known, message)
+        return self.editing.edit(known, self.files.take_message(message))
 
     def take_results(self, message: ChatMessage, *, user: str | None = None) -> Submitted | None:
         """Take in what an assistant message that came back has for an answer that waits; go on where that is all.
@@ -411,10 +419,14 @@ class ChatRoom(Agent):
     def clear(self) -> None:
         """Remove all messages, branches too."""
         self.editing.clear()
+        self.files.on_removed()
 
     def replace_messages(self, messages: Sequence[ChatMessage]) -> None:
         """Let these be the room's messages. Nothing is answered. Raises LimitExceeded, BadArguments."""
-        self.editing.replace(messages)
+        self.editing.replace([self.files.take_message(item) if item.role == "user" else item for item in messages])
+        for message in messages:
+            self.files.keep(message)
+        self.files.on_removed()
 
     def check_message(self, message: ChatMessage) -> None:
         """Raises LimitExceeded where a message is larger than the room takes."""
@@ -504,6 +516,7 @@ class ChatRoom(Agent):
 
     async def handle_start(self) -> None:
         """Take up what a crash interrupted, then what waited."""
+        self.files.tidy()
         await self.turns.recover()
         await super().handle_start()
 

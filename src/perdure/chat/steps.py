@@ -23,6 +23,7 @@ from ..errors import LocalProtocolError, ModelError, ModelTimeout, RemoteProtoco
 from ..models.base import ToolSpec, TurnContext
 from ..wire.fold_tools import is_tool_part
 from ..wire.messages import ChatMessage
+from ..wire.ui_chunks import File
 from .carrier import Carrier
 from .turn import Turn
 
@@ -128,6 +129,8 @@ class Steps:
                         silence.reschedule(now + timeout_s)
                     if isinstance(piece, str):
                         turn.push_text(piece)
+                    elif isinstance(piece, File):
+                        turn.push_chunk(room.files.take_chunk(piece, turn.answer.id))
                     else:
                         turn.push_chunk(piece)
                     if turn.outcome is not None:
@@ -151,6 +154,7 @@ class Steps:
             turn_id=turn.answer.id,
             tools=self._tools(),
             ledger=self._carrier.ledger,
+            load_file=room.files.load,
         )
 
     def _said(self) -> tuple[list[dict[str, object]], str]:

@@ -24,7 +24,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..chat.file_store import FILE_CHUNK_BYTES, StoredFile
-from ..chat.files import API_URL, START_BYTES, FileUpload, RoomFiles, files_of
+from ..chat.files import API_URL, START_BYTES, FileUpload, RoomFiles
 from ..chat.room import ChatRoom
 from ..errors import Forbidden, LimitExceeded, NoSuchFile, PerdureError, RemoteProtocolError
 from ..objects.instance import Instance
@@ -268,7 +268,7 @@ async def _in_room(runtime: Runtime, object_id: ObjectId, work: Callable[[RoomFi
     async def run(instance: Instance) -> Result:
         room = instance.object
         assert isinstance(room, ChatRoom)
-        return work(files_of(room))
+        return work(room.files)
 
     return await runtime.run_in(object_id, run)
 
