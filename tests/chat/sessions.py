@@ -24,13 +24,13 @@ PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
 
 
 class Guided(ChatRoom):
-    """Says what the test puts into its queue: texts, chunks, errors; None ends the answer."""
+    """Says what the test puts into its line: texts, chunks, errors; None ends the answer."""
 
-    queue: ClassVar[asyncio.Queue[str | Chunk | Exception | None]]
+    line: ClassVar[asyncio.Queue[str | Chunk | Exception | None]]
     recovery: ClassVar[Recovery] = "continue"
 
     async def respond(self, turn: TurnContext) -> AsyncIterator[str | Chunk]:
-        while (piece := await self.queue.get()) is not None:
+        while (piece := await self.line.get()) is not None:
             if isinstance(piece, Exception):
                 raise piece
             yield piece
@@ -40,8 +40,8 @@ class Guided(ChatRoom):
 
 
 def guided_room(**attributes: Any) -> type[Guided]:
-    """A class of its own for each test, as the queue is the class's."""
-    return type("Guided", (Guided,), {"queue": asyncio.Queue(), **attributes})
+    """A class of its own for each test, as the line is the class's."""
+    return type("Guided", (Guided,), {"line": asyncio.Queue(), **attributes})
 
 
 def question(message_id: str, text: str, *, files: int = 0) -> ChatMessage:

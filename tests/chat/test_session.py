@@ -49,7 +49,7 @@ async def says(runtime: Runtime, room: type[Guided], *pieces: str | None) -> Non
     """Let the running answer go on by these pieces, each in a chunk of its own; None: to its end."""
     for piece in pieces:
         before = await _state(runtime, room)
-        room.queue.put_nowait(piece)
+        room.line.put_nowait(piece)
         while await _state(runtime, room) == before:  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
@@ -124,7 +124,7 @@ async def test_a_kill_leaves_room_and_session_alike(tmp_path: Path) -> None:
         answer = await asked(runtime, room, "m1")
         folders = []
         for number in range(6):
-            room.queue.put_nowait(f"word{number} ")
+            room.line.put_nowait(f"word{number} ")
             folders.append(await killed(runtime, tmp_path / f"killed{number}"))
             await asyncio.sleep(0.003)
     said = []
@@ -291,7 +291,7 @@ async def test_the_events_are_the_encoders(tmp_path: Path) -> None:
         await in_room(runtime, room, "open_session")
         answer = await asked(runtime, room, "m1")
         await says(runtime, room, "Hello", None)
-        await until(lambda: room.queue.empty())
+        await until(lambda: room.line.empty())
         chunks: list[Chunk] = [Start(answer), StartStep(), TextStart("text-1-1"), TextDelta("text-1-1", "Hello")]
         chunks += [TextEnd("text-1-1"), FinishStep(), Finish("stop")]
         encoder = AguiEncoder("r", answer)

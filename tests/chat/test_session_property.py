@@ -92,7 +92,7 @@ class Story:
     def guide(self, *pieces: str | Chunk | Exception | None) -> None:
         """Let the running answer go on, if there is one."""
         for piece in pieces:
-            self.room.queue.put_nowait(piece)
+            self.room.line.put_nowait(piece)
 
     async def change(self, action: str, number: int) -> None:
         messages: list[ChatMessage] = await self.runtime.get(self.room, "r").messages(100)
@@ -111,7 +111,7 @@ class Story:
     async def finish(self) -> None:
         """Let all answers end."""
         while await in_room(self.runtime, self.room, "streaming_answer") is not None:
-            if self.room.queue.empty():
+            if self.room.line.empty():
                 self.guide("the end", None)
             await asyncio.sleep(0.002)
 

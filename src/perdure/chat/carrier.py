@@ -50,19 +50,17 @@ class Carrier:
         self.ledger = TurnLedger(self)
 
     async def carry_out(self, *, came_back: bool) -> bool:
-        """See to the calls of the newest step that have no result. False: there were no calls at all.
+        """See to the calls of the newest step that have no result. False: there were none, so the model has said all.
 
         ``came_back``: the step was made earlier; calls that its model carries out itself are left to it.
         Afterwards each call has its result, or is owed by somebody (`ToolCalls.count_owed`).
         """
         turn = self._turn
-        if not any("toolCallId" in part and not part.get("providerExecuted") for part in turn.fold.step_parts):
-            return False
         tried: set[str] = set()
         while pending := [part for part in turn.unfinished_calls() if part["toolCallId"] not in tried]:
             # What came back while others ran is taken up in the next round.
             await asyncio.gather(*(self._see_to(part, tried, came_back) for part in pending))
-        return True
+        return bool(tried) or turn.has_results
 
     async def _see_to(self, part: dict[str, Any], tried: set[str], came_back: bool) -> None:
         call_id, name = part["toolCallId"], tool_name(part)
@@ -173,7 +171,9 @@ class Carrier:
             self._turn.append(ToolOutputError(call_id, str(result["error"]), dynamic=dynamic))
         else:
             self._turn.append(_available(part, result.get("output")))
-        self._put(StoredCall(self._turn.answer.id, call_id, tool_name(part), "done"))
+        # A model that carries its calls out itself may ask for the result again.
+        kept = result if part["type"] == "dynamic-tool" else None
+        self._put(StoredCall(self._turn.answer.id, call_id, tool_name(part), "done", result=kept))
 
     def _fail(self, part: dict[str, Any], error: str) -> None:
         self._tell(part, {"error": error})
@@ -203,13 +203,12 @@ class TurnLedger:
     ) -> Any:
         """See `ToolLedger.run`."""
         carrier = self._carrier
-        own_id = carrier._turn.own_call_id(call_id)
-        stored = carrier._room.tool_calls.find(carrier._turn.answer.id, own_id)
+        stored = carrier._room.tool_calls.find(carrier._turn.answer.id, call_id)
         if stored is not None and stored.state == "done" and stored.result is not None:
             if "error" in stored.result:
                 raise ToolError(stored.result["error"])
             return stored.result["output"]
-        call = carrier.call_of(own_id, name, input, stored)
+        call = carrier.call_of(call_id, name, input, stored)
         if stored is not None and stored.state == "running" and not idempotent:
             self._end(call, {"error": INTERRUPTED})
             raise ToolInterrupted(INTERRUPTED)

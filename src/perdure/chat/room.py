@@ -298,9 +298,9 @@ class ChatRoom(Agent):
         """Tell this one, too, of everything that happens."""
         self.listeners.add(listener)
 
-    def open_session(self) -> None:
+    def open_session(self, *, fresh: bool = False) -> None:
         """Make the room's session stream, if it has none: all that is said, as AG-UI events."""
-        self.session.open(self.turns.running)
+        self.session.open(fresh=fresh)
 
     def _page(self, limit: int, before: str | None) -> list[StoredMessage]:
         before_seq = None

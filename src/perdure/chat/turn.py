@@ -97,6 +97,8 @@ class Turn:
         self.outcome: Outcome | None = None
         self.stop_reason: str | None = None
         self.task: asyncio.Task[None] | None = None
+        self.has_results = False
+        """Whether the model has yet to see results of its calls in this step."""
         self._listener = listener
         self._on_settled = on_settled
         self._after_durable = after_durable
@@ -146,6 +148,7 @@ class Turn:
         self._earlier_calls = frozenset(part["toolCallId"] for part in self.fold.tool_parts)
         self._renamed.clear()
         self._append(StartStep())
+        self.has_results = False
 
     def end_step(self) -> None:
         """Close what is open; the step is over, its tools have their results."""
@@ -171,10 +174,6 @@ class Turn:
         if self.task is not None:
             self.task.cancel()
         return True
-
-    def own_call_id(self, call_id: str) -> str:
-        """The id that the answer has for a call of this step: models use ids again, an answer does not."""
-        return self._renamed.get(call_id, call_id)
 
     # --- what the model says
 
@@ -254,7 +253,8 @@ class Turn:
 
     def _with_own_id(self, chunk: ToolChunk) -> ToolChunk:
         raw = chunk.tool_call_id
-        begins = isinstance(chunk, (ToolInputStart, ToolInputAvailable, ToolInputError))
+        # Calls that the model carries out itself are its own to number.
+        begins = isinstance(chunk, (ToolInputStart, ToolInputAvailable, ToolInputError)) and not chunk.dynamic
         if begins and raw in self._earlier_calls and raw not in self._renamed:
             taken, number = self._earlier_calls, 2
             while f"{raw}-{number}" in taken:
@@ -267,6 +267,7 @@ class Turn:
         """A chunk of the room's own: results of tools, requests for approval."""
         self.flush()
         self._append(chunk)
+        self.has_results = True
 
     def flush(self) -> None:
         """Append what has gathered."""
