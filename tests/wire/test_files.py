@@ -66,6 +66,8 @@ def test_what_is_no_data_url_is_refused(url: str) -> None:
     """No comma, no type, a long head, Base64 that is not whole, characters that no URL has."""
     with pytest.raises(RemoteProtocolError):
         parse_data_url(url).decode()
+    with pytest.raises(RemoteProtocolError):
+        list(parse_data_url(url).pieces(3))
 
 
 @given(st.binary(max_size=200))
@@ -73,8 +75,11 @@ def test_any_bytes_come_back(data: bytes) -> None:
     """In both encodings; and how large a file is can be told before it is decoded."""
     encoded = parse_data_url(f"data:a/b;base64,{base64.b64encode(data).decode()}")
     assert (encoded.decode(), encoded.size) == (data, len(data))
+    pieces = list(encoded.pieces(6))
+    assert (b"".join(pieces), {len(piece) for piece in pieces[:-1]} | {6}) == (data, {6})
     percent = parse_data_url(f"data:a/b,{quote_from_bytes(data)}")
     assert (percent.decode(), percent.size) == (data, len(data))
+    assert b"".join(percent.pieces(6)) == data
 
 
 def test_patterns_allow_types() -> None:

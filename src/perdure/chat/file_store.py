@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 from ..storage.object_storage import Storage
 
-FILE_CHUNK_BYTES = 256 * 1024
-"""Bytes in one row: what is read, written and sent at once."""
+FILE_CHUNK_BYTES = 192 * 1024
+"""Bytes in one row: what is read, written and sent at once. A multiple of 3: whole groups of Base64."""
 
 _CHUNKS_OF_A_FILE = 1 << 20
 

@@ -314,15 +314,17 @@ class RoomFiles:
 
     async def _store_slowly(self, part: Part, data_url: DataUrl) -> Part:
         _check("file_bytes_max", data_url.size, self._limits.file_bytes_max)
-        data = await asyncio.to_thread(data_url.decode)
         filename = _name_of(part)
-        media_type = self.check(_type_of(part, data_url), filename, data[:START_BYTES], len(data))
+        pieces = data_url.pieces(FILE_CHUNK_BYTES)
+        data = next(pieces, b"")
+        media_type = self.check(_type_of(part, data_url), filename, data[:START_BYTES], data_url.size)
         upload = self.begin(media_type, filename)
         try:
-            await asyncio.to_thread(upload.hash.update, data)
-            for start in range(0, len(data), FILE_CHUNK_BYTES):
-                self.append(upload, data[start : start + FILE_CHUNK_BYTES])
+            while data:
+                upload.hash.update(data)
+                self.append(upload, data)
                 await self._context.storage.sync()
+                data = next(pieces, b"")
             return self._part_of(part, self.finish(upload))
         except PerdureError:
             self.give_up(upload)
