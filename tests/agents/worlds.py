@@ -59,8 +59,9 @@ class World:
         self._serial += 1
         return f"{self._serial:032}"
 
-    def kill(self) -> None:
-        """The process dies, now; another one starts on what it left."""
+    def kill(self, *classes: type[DurableObject]) -> None:
+        """The process dies, now; another one (with these classes) starts on what it left."""
+        self._classes = classes or self._classes
         self.kills += 1
         folder = self._root / str(self.kills)
         shutil.copytree(self.runtime.folder, folder)

@@ -38,7 +38,8 @@ ALIVE = "alive"
 class Agent(DurableObject):
     """A durable object that lives on its own: it keeps a state that clients follow. Derive from it.
 
-    What is not used costs nothing: no table, no row, no timer.
+    What is not used costs nothing: no table, no row, no timer. Names that begin with ``agent_``, of attributes and
+    of tables, are the framework's.
 
     ``initial_state`` is the state until one is set; None: there is none. ``state_type`` is what the
     state is checked against and decoded to: plain JSON, or a type that msgspec knows, like a Struct.
@@ -49,11 +50,11 @@ class Agent(DurableObject):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.tables = Tables(context.storage)
+        self.agent_tables = Tables(context.storage)
         self.agent_clients = AgentClients(self)
         self.state_listeners: list[StateListener] = [self.agent_clients]
-        self._holds = Holds(context)
-        self._alive = 0
+        self.agent_holds = Holds(context)
+        self.agent_alive = 0
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -89,7 +90,7 @@ class Agent(DurableObject):
     @property
     def state(self) -> Any:
         """The state: what was set last, else ``initial_state``. A copy of yours: change it, then `set_state` it."""
-        return self._state.read()
+        return self.agent_state.read()
 
     def set_state(self, state: Any, *, source: Connection | None = None) -> None:
         """Replace the state. It is kept in one commit with what else the turn writes, and shown once that is durable.
@@ -102,16 +103,16 @@ class Agent(DurableObject):
             LimitExceeded: ``state_bytes_max``.
             Exception: what `validate_state_change` raised.
         """
-        text = self._state.set(state, source)
+        text = self.agent_state.set(state, source)
         for listener in tuple(self.state_listeners):
             listener.on_state(text.encode(), source)
         if type(self).on_state_changed is not Agent.on_state_changed:
-            self.background(self.on_state_changed(self._state.decode(text), source), name="on_state_changed")
+            self.background(self.on_state_changed(self.agent_state.decode(text), source), name="on_state_changed")
 
     @property
     def state_json(self) -> bytes | None:
         """The state as JSON; None when there is none, not even an initial one."""
-        text = self._state.read_json()
+        text = self.agent_state.read_json()
         return None if text is None else text.encode()
 
     def set_connection_readonly(self, connection: Connection, readonly: bool = True) -> None:
@@ -126,7 +127,7 @@ class Agent(DurableObject):
         return self.should_connection_be_readonly(connection) if marked is None else marked
 
     @cached_property
-    def _state(self) -> AgentState:
+    def agent_state(self) -> AgentState:
         return AgentState(self)
 
     # --- at a time
@@ -160,7 +161,7 @@ class Agent(DurableObject):
         """
         name = method_name(self, callback)
         text = encode_payload(self, name, payload)
-        schedules = self.work.schedules
+        schedules = self.agent_work.schedules
         if isinstance(when, str):
             return schedules.add_cron(when, time_zone, name, text, retry, idempotent is not False)
         return schedules.add_once(due_at(when, self.now_ms()), name, text, retry, bool(idempotent))
@@ -182,19 +183,19 @@ class Agent(DurableObject):
         name = method_name(self, callback)
         interval_ms = due_at(interval, 0, least=0)
         text = encode_payload(self, name, payload)
-        return self.work.schedules.add_every(interval_ms, name, text, retry, idempotent)
+        return self.agent_work.schedules.add_every(interval_ms, name, text, retry, idempotent)
 
     def get_schedule(self, schedule_id: str) -> Schedule | None:
         """The schedule of that id, until it has run for the last time."""
-        return self.work.schedules.find(schedule_id)
+        return self.agent_work.schedules.find(schedule_id)
 
     def list_schedules(self, callback: str | None = None, *, limit: int = LIST_LIMIT) -> list[Schedule]:
         """The schedules (of the method of that name), those due first."""
-        return self.work.schedules.list(callback, limit)
+        return self.agent_work.schedules.list(callback, limit)
 
     def cancel_schedule(self, schedule_id: str) -> bool:
         """Remove a schedule; whether it was there. A run that has begun goes on."""
-        return self.work.schedules.cancel(schedule_id)
+        return self.agent_work.schedules.cancel(schedule_id)
 
     # --- one after the other
 
@@ -210,33 +211,33 @@ class Agent(DurableObject):
             Overloaded: ``queue_items_max``.
         """
         name = method_name(self, callback)
-        return self.work.queue.add(name, encode_payload(self, name, payload), retry)
+        return self.agent_work.queue.add(name, encode_payload(self, name, payload), retry)
 
     def get_queue(self, callback: str | None = None, *, limit: int = LIST_LIMIT) -> list[QueueItem]:
         """The items that wait or run (of the method of that name), oldest first."""
-        return self.work.queue.list(callback, limit)
+        return self.agent_work.queue.list(callback, limit)
 
     def dequeue(self, item_id: str) -> bool:
         """Remove an item; whether it was there. A run that has begun goes on."""
-        return bool(self.work.queue.remove(item_id))
+        return bool(self.agent_work.queue.remove(item_id))
 
     def dequeue_all(self) -> int:
         """Remove all items; how many there were."""
-        return self.work.queue.remove(None)
+        return self.agent_work.queue.remove(None)
 
     # --- what failed
 
     def dead_letters(self, *, limit: int = LIST_LIMIT) -> list[DeadLetter]:
         """Schedules and queued items that failed as often as they may, oldest first."""
-        return self.work.dead_letters.list(limit)
+        return self.agent_work.dead_letters.list(limit)
 
     def retry_dead_letter(self, letter_id: str) -> bool:
         """Run one again: at once, or at the end of the queue; whether there was one. Its attempts count anew."""
-        return self.work.retry_letter(letter_id)
+        return self.agent_work.retry_letter(letter_id)
 
     def delete_dead_letter(self, letter_id: str) -> bool:
         """Drop one; whether there was one."""
-        return self.work.dead_letters.take(letter_id) is not None
+        return self.agent_work.dead_letters.take(letter_id) is not None
 
     async def with_retries(
         self,
@@ -256,7 +257,7 @@ class Agent(DurableObject):
             Exception: what the last try raised.
         """
         retry = Retry(attempts_max, base_delay_ms, delay_ms_max)
-        return await with_retries(work, retry, should_retry, self.work.random)
+        return await with_retries(work, retry, should_retry, self.agent_work.random)
 
     # --- long work
 
@@ -272,7 +273,7 @@ class Agent(DurableObject):
             FiberInterrupted: it was cancelled.
             Exception: what the work raised.
         """
-        return await self._fibers.run(name, work, payload)
+        return await self.agent_fibers.run(name, work, payload)
 
     def start_fiber(
         self, name: str, work: str | FiberWork, payload: Any = None, *, idempotency_key: str | None = None
@@ -285,35 +286,35 @@ class Agent(DurableObject):
             TypeError: the payload is not JSON.
             Overloaded: ``fibers_running_max``.
         """
-        return self._fibers.start(name, work, payload, idempotency_key)
+        return self.agent_fibers.start(name, work, payload, idempotency_key)
 
     def inspect_fiber(self, fiber_id: str) -> Fiber | None:
         """Where a fiber stands."""
-        return self._fibers.find(fiber_id)
+        return self.agent_fibers.find(fiber_id)
 
     def list_fibers(self, status: FiberStatus | None = None, *, limit: int = LIST_LIMIT) -> list[Fiber]:
         """The fibers that run or are kept (with that status), newest first."""
-        return self._fibers.list(status, limit)
+        return self.agent_fibers.list(status, limit)
 
     def cancel_fiber(self, fiber_id: str) -> bool:
         """Cancel a fiber; False when it does not run. Its work may clean up; what it writes then is kept."""
-        return self._fibers.cancel(fiber_id)
+        return self.agent_fibers.cancel(fiber_id)
 
     def delete_fiber(self, fiber_id: str) -> bool:
         """Forget an ended fiber, and its idempotency key; whether there was one."""
-        return self._fibers.delete(fiber_id)
+        return self.agent_fibers.delete(fiber_id)
 
     @asynccontextmanager
     async def keep_alive(self) -> AsyncIterator[None]:
         """``async with``: the object does not hibernate inside. If the server dies inside, the object wakes with it
         again, and `on_start` runs."""
-        self._alive += 1
+        self.agent_alive += 1
         self.hold_awake(ALIVE)
         try:
             yield
         finally:
-            self._alive -= 1
-            if not self._alive and not self.context.parking:
+            self.agent_alive -= 1
+            if not self.agent_alive and not self.context.parking:
                 self.hold_awake(ALIVE, False)
 
     # --- agents of its own
@@ -327,25 +328,25 @@ class Agent(DurableObject):
             ClassNotFound, InvalidName, LimitExceeded: as `App.get`; a name must not hold a slash.
             Forbidden: there is such an object, and it belongs to another agent.
         """
-        return await self._sub_agents.get(agent_class, name)
+        return await self.agent_children.get(agent_class, name)
 
     def list_sub_agents(self) -> list[SubAgent]:
         """The agent's children, by class and name."""
-        return self._sub_agents.list()
+        return self.agent_children.list()
 
     async def delete_sub_agent(self, agent_class: type[Agent], name: str) -> bool:
         """Delete a child with all that it keeps, and its own children; whether there was one."""
-        return await self._sub_agents.delete(agent_class.__name__, name)
+        return await self.agent_children.delete(agent_class.__name__, name)
 
     @property
     def parent(self) -> ObjectStub | None:
         """A stub of the agent whose child this one is; None: of nobody."""
-        return self._sub_agents.parent()
+        return self.agent_children.parent()
 
     async def destroy(self) -> None:
         """Delete everything that the agent keeps, with its children; cancel its fibers, close its connections."""
-        await self._sub_agents.delete_all()
-        self._fibers.cancel_all()
+        await self.agent_children.delete_all()
+        self.agent_fibers.cancel_all()
         for connection in self.connections():
             connection.close(1000, "deleted")
         self.hold_awake(ALIVE, False)
@@ -358,15 +359,15 @@ class Agent(DurableObject):
         """See `DurableObject.set_alarm`. It goes together with schedules and the queue."""
         if at_ms <= 0:
             raise ValueError("an alarm's time must be a positive number of Unix milliseconds")
-        self.work.alarm.set(at_ms)
+        self.agent_work.alarm.set(at_ms)
 
     def get_alarm(self) -> int | None:
         """See `DurableObject.get_alarm`."""
-        return self.work.alarm.get()
+        return self.agent_work.alarm.get()
 
     def delete_alarm(self) -> None:
         """See `DurableObject.delete_alarm`."""
-        self.work.alarm.delete()
+        self.agent_work.alarm.delete()
 
     def sql(self, query: str, *bindings: Binding) -> list[dict[str, Any]]:
         """Run SQL with ``?`` bindings on the agent's own storage; rows as dicts. See `Storage.sql`."""
@@ -384,38 +385,38 @@ class Agent(DurableObject):
         kept: after a crash those of before still hold, until each is ended. For frameworks that derive from
         Agent, which must not call ``context.hold_awake`` themselves; see `keep_alive` for applications.
         """
-        self._holds.set(reason, held)
+        self.agent_holds.set(reason, held)
 
     # --- what the runtime calls
 
     async def handle_start(self) -> None:
         """An instance was made. A framework that overrides it does its own first, then calls this."""
         await super().handle_start()
-        if WORK in self._holds:
-            self.work.pump()
-        if FIBERS in self._holds:
-            self._fibers.recover()
-        if ALIVE in self._holds and not self._alive:
+        if WORK in self.agent_holds:
+            self.agent_work.pump()
+        if FIBERS in self.agent_holds:
+            self.agent_fibers.recover()
+        if ALIVE in self.agent_holds and not self.agent_alive:
             self.hold_awake(ALIVE, False)
 
     async def handle_alarm(self, info: AlarmInfo) -> None:
         """The object's alarm is due: the application's, or what is next of the agent's work."""
-        if self.work.alarm.shared:
-            self.work.pump()
+        if self.agent_work.alarm.shared:
+            self.agent_work.pump()
         else:
-            await self.work.alarm.ring_alone(info)
+            await self.agent_work.alarm.ring_alone(info)
 
     @cached_property
-    def work(self) -> Work:
+    def agent_work(self) -> Work:
         """The engine of schedules, the queue and the alarm."""
         return Work(self)
 
     @cached_property
-    def _fibers(self) -> Fibers:
+    def agent_fibers(self) -> Fibers:
         return Fibers(self)
 
     @cached_property
-    def _sub_agents(self) -> SubAgents:
+    def agent_children(self) -> SubAgents:
         return SubAgents(self)
 
     async def handle_connect(self, connection: Connection) -> None:

@@ -26,7 +26,7 @@ class ApplicationAlarm(Source):
     def __init__(self, work: Work) -> None:
         self._work = work
         self._agent: Agent = work.agent
-        self._tables = work.agent.tables
+        self._tables = work.agent.agent_tables
         self._ringing: AlarmInfo | None = None
         """The alarm that `on_alarm` runs for, unless another was set since."""
 

@@ -24,7 +24,7 @@ class DeadLetters:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self._tables = agent.tables
+        self._tables = agent.agent_tables
 
     def add(
         self, source: str, source_id: str, callback: str, payload: str, attempts: int, retry: str, error: Exception

@@ -105,7 +105,7 @@ class Fibers:
 
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
-        self._tables = agent.tables
+        self._tables = agent.agent_tables
         self._tasks: dict[str, tuple[asyncio.Task[Any], FiberContext]] = {}
 
     # --- beginning

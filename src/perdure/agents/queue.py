@@ -29,7 +29,7 @@ class Queue(Source):
     def __init__(self, work: Work) -> None:
         self._work = work
         self._agent: Agent = work.agent
-        self._tables = work.agent.tables
+        self._tables = work.agent.agent_tables
 
     def add(self, callback: str, payload: str, retry: Retry | None, *, item_id: str | None = None) -> str:
         """Append an item; its id.

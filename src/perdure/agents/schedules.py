@@ -47,7 +47,7 @@ class Schedules(Source):
     def __init__(self, work: Work) -> None:
         self._work = work
         self._agent: Agent = work.agent
-        self._tables = work.agent.tables
+        self._tables = work.agent.agent_tables
 
     # --- in
 

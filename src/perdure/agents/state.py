@@ -47,7 +47,7 @@ class AgentState:
     def read_json(self) -> str | None:
         """The state as JSON; None while there is none, not even an initial one."""
         agent = self._agent
-        text = agent.tables.get_value(_STATE)
+        text = agent.agent_tables.get_value(_STATE)
         if text is None and agent.initial_state is not None:
             text = self._encode(agent.initial_state)
         return text
@@ -61,7 +61,7 @@ class AgentState:
             raise Forbidden("Connection is readonly")
         text = self._encode(state)
         agent.validate_state_change(state, source)
-        agent.tables.put_value(_STATE, text)
+        agent.agent_tables.put_value(_STATE, text)
         return text
 
     def decode(self, text: str) -> Any:

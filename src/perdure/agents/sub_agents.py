@@ -35,7 +35,7 @@ class SubAgents:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self._tables = agent.tables
+        self._tables = agent.agent_tables
         self._runtime = agent.context.runtime
 
     async def get(self, agent_class: type[Agent], name: str) -> ObjectStub:
@@ -95,7 +95,7 @@ class SubAgents:
 
 
 def _adopt(agent: Agent, parent: str) -> None:
-    agent._sub_agents.adopt(parent)
+    agent.agent_children.adopt(parent)
 
 
 async def _destroy(agent: Agent) -> None:
