@@ -108,11 +108,11 @@ def test_a_tools_call_and_result_are_shown() -> None:
     effects: list[str] = []
     provider = Provider([("c1", "stock", {"article": "bell"})], "There are 12.")
     assert _run(_shop(provider, effects), _turn(ledger=Ledger())) == [
-        ToolInputStart("c1", "stock"),
+        ToolInputStart("c1", "stock", dynamic=True),
         ToolInputDelta("c1", '{"ar'),
         ToolInputDelta("c1", 'ticle": "bell"}'),
-        ToolInputAvailable("c1", "stock", {"article": "bell"}),
-        ToolOutputAvailable("c1", {"bell": 12}),
+        ToolInputAvailable("c1", "stock", {"article": "bell"}, dynamic=True),
+        ToolOutputAvailable("c1", {"bell": 12}, dynamic=True),
         FinishStep(),
         StartStep(),
         "There are 12.",
@@ -128,14 +128,14 @@ def test_an_approval_ends_the_response_and_its_answer_goes_on() -> None:
     agent = _shop(provider, effects)
     pieces = _run(agent, _turn(ledger=ledger))
     assert pieces[-2:] == [
-        ToolInputAvailable("c1", "order", {"article": "bell"}),
+        ToolInputAvailable("c1", "order", {"article": "bell"}, dynamic=True),
         ToolApprovalRequest("c1", "c1"),
     ]
     assert effects == []
     waiting = folded(pieces)
     yes = answered(waiting, "c1", state="approval-responded", approval={"id": "c1", "approved": True})
     assert _run(agent, _turn(yes, ledger)) == [
-        ToolOutputAvailable("c1", "ordered bell"),
+        ToolOutputAvailable("c1", "ordered bell", dynamic=True),
         FinishStep(),
         StartStep(),
         "It is ordered.",
@@ -169,13 +169,13 @@ def test_calls_beside_one_that_waits_are_not_carried_out_again() -> None:
     waiting = folded(_run(agent, _turn(ledger=ledger)))
     yes = answered(waiting, "c2", state="approval-responded", approval={"id": "c2", "approved": True})
     pieces = _run(agent, _turn(yes, ledger))
-    assert pieces[0] == ToolOutputAvailable("c2", "ordered bell")
+    assert pieces[0] == ToolOutputAvailable("c2", "ordered bell", dynamic=True)
     assert effects == ["stock bell key-c1", "order bell key-c2"]
     assert provider.returns() == {"c1": ("success", {"bell": 12}), "c2": ("success", "ordered bell")}
 
 
 def test_a_tool_that_asks_by_itself_is_carried_out_after_the_answer() -> None:
-    """`ApprovalRequired` in the tool: the ledger keeps that it asked, and then what it did."""
+    """`ApprovalRequired` in the tool: the ledger forgets that it asked, and keeps what it did."""
     effects: list[str] = []
     provider = Provider([("c1", "pay", {"amount": 1000})], "Paid.")
     agent = Agent(provider.model)
@@ -193,7 +193,7 @@ def test_a_tool_that_asks_by_itself_is_carried_out_after_the_answer() -> None:
     yes = answered(folded(pieces), "c1", state="approval-responded", approval={"id": "c1", "approved": True})
     for _ in range(2):  # the second time as after a crash: from the ledger
         provider.responses = ["Paid."]
-        assert _run(agent, _turn(yes, ledger))[0] == ToolOutputAvailable("c1", "paid")
+        assert _run(agent, _turn(yes, ledger))[0] == ToolOutputAvailable("c1", "paid", dynamic=True)
     assert effects == ["paid 1000"]
 
 
@@ -218,10 +218,10 @@ def test_a_crash_in_a_step_with_several_calls_repeats_none() -> None:
     crashed = folded(
         [
             "Let me see.",
-            *(ToolInputAvailable(f"c{number}", "effect", {"number": number}) for number in (1, 2, 3)),
-            ToolInputAvailable("c4", "again", {"number": 4}),
-            ToolOutputAvailable("c1", 1),
-            ToolInputAvailable("c5", "effect", {"number": 5}),
+            *(ToolInputAvailable(f"c{number}", "effect", {"number": number}, dynamic=True) for number in (1, 2, 3)),
+            ToolInputAvailable("c4", "again", {"number": 4}, dynamic=True),
+            ToolOutputAvailable("c1", 1, dynamic=True),
+            ToolInputAvailable("c5", "effect", {"number": 5}, dynamic=True),
         ]
     )
     pieces = _run(agent, _turn(crashed, ledger))
@@ -229,7 +229,7 @@ def test_a_crash_in_a_step_with_several_calls_repeats_none() -> None:
     assert pieces[-1] == "All done."
     outputs = {piece for piece in pieces if isinstance(piece, ToolOutputAvailable)}
     assert {(piece.tool_call_id, piece.output) for piece in outputs} == {("c2", 2), ("c4", 4), ("c5", 5)}
-    assert ToolOutputError("c3", "effect was cut off") in pieces
+    assert ToolOutputError("c3", "effect was cut off", dynamic=True) in pieces
     assert provider.returns() == {
         "c1": ("success", 1),
         "c2": ("success", 2),
@@ -243,7 +243,12 @@ def test_a_finished_step_is_history_for_the_next_attempt() -> None:
     """The partial text of the step after it is gone on with."""
     effects: list[str] = []
     provider = Provider("There are 12 bells in stock.")
-    done = folded([ToolInputAvailable("c1", "stock", {"article": "bell"}), ToolOutputAvailable("c1", {"bell": 12})])
+    done = folded(
+        [
+            ToolInputAvailable("c1", "stock", {"article": "bell"}, dynamic=True),
+            ToolOutputAvailable("c1", {"bell": 12}, dynamic=True),
+        ]
+    )
     turn = _turn(done, Ledger(), partial="There are 12 bells")
     assert _run(_shop(provider, effects), turn) == [" in stock."]
     assert effects == []
@@ -262,7 +267,7 @@ def test_the_rooms_tools_are_called_and_left_to_the_room() -> None:
     pieces = _run(agent, _turn(ledger=Ledger(), tools=[note]))
     assert provider.tools == [{"note", "stock", "order"}]
     assert ToolInputAvailable("c1", "note", {"text": "12"}) in pieces
-    assert pieces[-1] == ToolOutputAvailable("c2", {"bell": 12})
+    assert pieces[-1] == ToolOutputAvailable("c2", {"bell": 12}, dynamic=True)
     done = answered(folded(pieces), "c1", state="output-available", output=None)
     assert _run(agent, _turn(done, tools=[note])) == [FinishStep(), StartStep(), "Noted."]
     assert provider.returns() == {"c1": ("success", None), "c2": ("success", {"bell": 12})}
@@ -278,7 +283,7 @@ def test_a_deferred_call_waits_for_its_result() -> None:
         raise CallDeferred(kind="question")
 
     pieces = _run(agent, _turn(ledger=Ledger()))
-    assert pieces[-1] == ToolInputAvailable("c1", "ask", {})
+    assert pieces[-1] == ToolInputAvailable("c1", "ask", {}, dynamic=True)
     done = answered(folded(pieces), "c1", state="output-available", output="blue")
     assert _run(agent, _turn(done)) == [FinishStep(), StartStep(), "Blue it is."]
     assert provider.returns() == {"c1": ("success", "blue")}
@@ -289,7 +294,7 @@ def test_a_deferred_call_waits_for_its_result() -> None:
     [(ModelRetry("Say which."), "Say which."), (ToolFailed("No such article."), "No such article.")],
 )
 def test_what_a_tool_tells_the_model_is_an_error_part(raised: Exception, text: str) -> None:
-    """Also when it comes from the ledger."""
+    """Also when it comes from the ledger after a crash."""
     ledger = Ledger()
     for _ in range(2):
         provider = Provider([("c1", "stock", {})], "Sorry.")
@@ -300,7 +305,7 @@ def test_what_a_tool_tells_the_model_is_an_error_part(raised: Exception, text: s
             raise raised
 
         pieces = _run(agent, _turn(ledger=ledger))
-        assert ToolOutputError("c1", text) in pieces
+        assert ToolOutputError("c1", text, dynamic=True) in pieces
         assert pieces[-1] == "Sorry."
     assert ledger.began == ["c1"]
 
@@ -312,7 +317,7 @@ def test_an_input_that_does_not_fit_is_an_error_part() -> None:
     errors = [piece for piece in pieces if isinstance(piece, ToolOutputError)]
     assert [error.tool_call_id for error in errors] == ["c1"]
     assert "valid string" in errors[0].error_text
-    assert ToolOutputAvailable("c2", {"bell": 12}) in pieces
+    assert ToolOutputAvailable("c2", {"bell": 12}, dynamic=True) in pieces
 
 
 def test_a_failing_tool_fails_the_answer() -> None:
@@ -343,28 +348,78 @@ class Audit(CustomEvent, ui=False):
 
 
 def test_a_tool_can_show_more_than_its_result() -> None:
-    """Chunks as the metadata of a `ToolReturn`, and events on the way; again from the ledger."""
+    """Chunks as the metadata of a `ToolReturn`, and events on the way, unless they are not for people."""
     source = SourceUrl("s1", "https://example.com", title="Stock")
+    provider = Provider([("c1", "stock", {})], "12.")
+    agent = Agent(provider.model)
 
-    def agent_of(provider: Provider) -> Agent[None, str]:
-        agent = Agent(provider.model)
-
-        @agent.tool
-        async def stock(ctx: RunContext[object]) -> ToolReturn[int]:
-            await ctx.emit(Progress(done=1))
-            await ctx.emit(Audit())
-            return ToolReturn(12, content="Counted today.", metadata=[source])
-
-        return agent
+    @agent.tool
+    async def stock(ctx: RunContext[object]) -> ToolReturn[int]:
+        await ctx.emit(Progress(done=1))
+        await ctx.emit(Audit())
+        return ToolReturn(12, content="Counted today.", metadata=[source])
 
     ledger = Ledger()
-    first = _run(agent_of(Provider([("c1", "stock", {})], "12.")), _turn(ledger=ledger))
-    data = [piece for piece in first if isinstance(piece, Data)]
+    pieces = _run(agent, _turn(ledger=ledger))
+    data = [piece for piece in pieces if isinstance(piece, Data)]
     assert [(piece.type, piece.data["done"]) for piece in data] == [("data-progress", 1)]
-    assert first[-5:] == [ToolOutputAvailable("c1", 12), source, FinishStep(), StartStep(), "12."]
-    provider = Provider([("c1", "stock", {})], "12.")
-    assert _run(agent_of(provider), _turn(ledger=ledger))[-5:] == first[-5:]
+    output = ToolOutputAvailable("c1", 12, dynamic=True)
+    assert pieces[-5:] == [output, source, FinishStep(), StartStep(), "12."]
     assert "Counted today." in str(provider.sent[-1][-1])
+    assert ledger.rows["c1"]["result"] == "12"
+
+
+def test_a_call_begins_when_the_room_has_it() -> None:
+    """An effect whose call nobody knows would be asked for again after a crash."""
+    began: list[str] = []
+    agent = _shop(Provider([("c1", "stock", {"article": "bell"})], "12."), began)
+
+    async def main() -> None:
+        response = PydanticAIModel(agent).respond(_turn(ledger=Ledger()))
+        async for piece in response:
+            if isinstance(piece, ToolInputAvailable):
+                await asyncio.sleep(0.05)
+                assert began == []
+        assert began == ["stock bell key-c1"]
+
+    asyncio.run(main())
+
+
+def test_providers_may_use_ids_of_calls_again() -> None:
+    """In another step it is another call; the room gives it an id of its own."""
+    effects: list[str] = []
+    call = ("c1", "stock", {"article": "bell"})
+    pieces = _run(_shop(Provider([call], [call], "12."), effects), _turn(ledger=None))
+    kinds = [type(piece).__name__ for piece in pieces if not isinstance(piece, ToolInputDelta)]
+    step = ["ToolInputStart", "ToolInputAvailable", "ToolOutputAvailable", "FinishStep", "StartStep"]
+    assert kinds == [*step, *step, "str"]
+
+
+def test_an_answer_that_ends_with_calls_ends_in_a_step_of_its_own() -> None:
+    """A room goes on after a step with calls; the agent's output says that it has ended."""
+    provider = Provider([("c1", "stock", {"article": "bell"}), ("c2", "final_result", {"response": [12]})])
+    agent = Agent(provider.model, output_type=list[int])
+
+    @agent.tool_plain
+    def stock(article: str) -> int:
+        return 12
+
+    assert _run(agent, _turn(ledger=Ledger()))[-4:] == [FinishStep(), StartStep(), Data("data-output", [12]), "[12]"]
+
+
+def test_a_slow_tool_is_no_silence() -> None:
+    """What is bounded is how long the provider says nothing."""
+    provider = Provider([("c1", "slow", {})], "Done.")
+    agent = Agent(provider.model)
+
+    @agent.tool_plain
+    async def slow() -> str:
+        await asyncio.sleep(0.4)
+        return "slow"
+
+    model = PydanticAIModel(agent, silence_timeout_ms=200)
+    pieces, error = asyncio.run(answer(model, _turn(ledger=Ledger())))
+    assert (shown(pieces)[-1], error) == ("Done.", None)
 
 
 def test_a_structured_output_is_data_and_text() -> None:

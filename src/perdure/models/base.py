@@ -53,6 +53,13 @@ class ToolCall:
     room: str
 
 
+class ToolNotRun(Exception):
+    """Raised by the work that `ToolLedger.run` does: nothing was carried out, since it waits for somebody.
+
+    The ledger forgets that the call began; the same call may be run later.
+    """
+
+
 class ToolLedger(Protocol):
     """Remembers which calls were carried out, so that none is twice. The room's; for models that run tools."""
 
@@ -72,6 +79,7 @@ class ToolLedger(Protocol):
 
         Raises:
             ToolInterrupted: a crash cut the work off, and it is not idempotent.
+            ToolNotRun: the work raised it; nothing is remembered.
             Exception: what the work raised; it is remembered and raised again, as `ToolError`.
         """
         ...
@@ -80,7 +88,7 @@ class ToolLedger(Protocol):
 LoadFile: TypeAlias = Callable[[str], Awaitable[tuple[bytes, str]]]
 """From the address of a file that lies with this server to its bytes and media type.
 
-It raises `LookupError` when there is no such file here.
+It fetches nothing from elsewhere: it raises a `PerdureError` when the file is not (or no longer) here.
 """
 
 
@@ -102,8 +110,7 @@ class TurnContext:
         tools: what the model may call. A call is a `ToolInputAvailable` chunk; the room carries it out when
             the step has ended, and asks the model again, with the results in ``answer``.
         ledger: for models that run tools themselves: keeps a call from being carried out twice.
-        load_file: reads a file whose address in a message has no host, like ``/files/room/id``: no provider
-            could. None where the room keeps no files.
+        load_file: reads a file that lies with this server: no provider could. None where the room keeps none.
     """
 
     text: str

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_ai import messages as ai
 
+from ...errors import PerdureError
+
 if TYPE_CHECKING:
     from ...wire.messages import ChatMessage
     from ..base import LoadFile
@@ -24,26 +26,31 @@ async def user_files(message: ChatMessage, load_file: LoadFile | None) -> list[a
     return [await _file(part, load_file) for part in message.parts if part.get("type") == "file"]
 
 
+async def load_content(url: str, load_file: LoadFile | None) -> ai.BinaryContent | None:
+    """A data URL's or own file's content; None for all other addresses, and where the file is not there."""
+    if url.startswith("data:"):
+        try:
+            return ai.BinaryContent.from_data_uri(url)
+        except ValueError:
+            return None
+    if load_file is None:
+        return None
+    try:
+        data, media_type = await load_file(url)
+    except (PerdureError, LookupError):
+        return None
+    return ai.BinaryContent(data, media_type=media_type)
+
+
 async def _file(part: dict[str, Any], load_file: LoadFile | None) -> ai.UserContent:
     url, media_type = str(part.get("url", "")), str(part.get("mediaType", ""))
     name = str(part.get("filename") or "a file")
-    if url.startswith("data:"):
-        try:
-            content = ai.BinaryContent.from_data_uri(url)
-        except ValueError:
-            return _note(name, media_type, "cannot be read")
+    content = await load_content(url, load_file)
+    if content is not None:
         return content if _TAKEN.match(content.media_type) else _note(name, content.media_type, "cannot be shown")
-    if url.startswith("/"):
-        try:
-            data, media_type = await load_file(url) if load_file is not None else _missing(url)
-        except LookupError:
-            return _note(name, media_type, "is no longer there")
-        if not _TAKEN.match(media_type):
-            return _note(name, media_type, "cannot be shown")
-        return ai.BinaryContent(data, media_type=media_type)
     if not url.startswith(("https://", "http://")):
         return _note(name, media_type, "cannot be read")
-    return _address(url, media_type) if not media_type or _TAKEN.match(media_type) else _note(name, media_type, url)
+    return _note(name, media_type, url) if media_type and not _TAKEN.match(media_type) else _address(url, media_type)
 
 
 def _address(url: str, media_type: str) -> ai.UserContent:
@@ -51,10 +58,6 @@ def _address(url: str, media_type: str) -> ai.UserContent:
     kind = kinds.get(media_type.partition("/")[0], ai.DocumentUrl)
     made: ai.UserContent = kind(url, media_type=media_type or None)
     return made
-
-
-def _missing(url: str) -> tuple[bytes, str]:
-    raise LookupError(url)
 
 
 def _note(name: str, media_type: str, what: str) -> str:

@@ -28,7 +28,7 @@ from pydantic_ai.tools import DeferredToolResults, ToolApproved, ToolDenied
 
 from ...wire.messages import ChatMessage
 from ..continuation import CONTINUE_INSTRUCTION, prefill
-from .files import user_files
+from .files import load_content, user_files
 from .metadata import canonical_system_of, fields_of
 from .outputs import from_output_json
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..base import TurnContext
 
 Part = Mapping[str, Any]
+Files = Mapping[str, ai.BinaryContent]
 
 OUTPUT_TYPE = "data-output"
 """The part that holds an agent's structured output."""
@@ -75,11 +76,12 @@ async def history_of(turn: TurnContext, *, runs_tools: bool, with_prefill: bool 
             and the provider is asked to go on.
     """
     history = History()
+    made_files = await _made_files(turn)
     as_text = not runs_tools and not turn.tools  # providers refuse calls of tools that they are not told of
     names = {message.user for message in turn.messages if message.role == "user" and message.user}
     for message in turn.messages:
         if message.role == "assistant":
-            history.messages += _answer(message, as_text=as_text)
+            history.messages += _answer(message, made_files, as_text=as_text)
         elif message.role == "system":
             history.messages.append(_request([ai.SystemPromptPart(message.text)], turn))
         else:
@@ -88,7 +90,7 @@ async def history_of(turn: TurnContext, *, runs_tools: bool, with_prefill: bool 
     if not history.messages or not isinstance(history.messages[-1], ai.ModelRequest):
         history.messages.append(_request([ai.UserPromptPart(turn.text)], turn))
     if turn.answer is not None:
-        _add_own_answer(history, turn.answer, runs_tools=runs_tools, as_text=as_text)
+        _add_own_answer(history, turn.answer, made_files, runs_tools=runs_tools, as_text=as_text)
     _add_partial(history, turn, with_prefill=with_prefill)
     for message_ in history.messages:
         if isinstance(message_, ai.ModelRequest):
@@ -121,10 +123,24 @@ async def _user_content(message: ChatMessage, turn: TurnContext, *, named: bool)
 # --- answers
 
 
-def _answer(message: ChatMessage, *, as_text: bool) -> Iterator[ai.ModelMessage]:
+async def _made_files(turn: TurnContext) -> Files:
+    """The files that models made in this conversation, by address."""
+    answers = [*(message for message in turn.messages if message.role == "assistant"), turn.answer]
+    urls = [
+        str(part.get("url", ""))
+        for message in answers
+        if message is not None
+        for part in message.parts
+        if part.get("type") == "file"
+    ]
+    loaded = {url: await load_content(url, turn.load_file) for url in urls}
+    return {url: content for url, content in loaded.items() if content is not None}
+
+
+def _answer(message: ChatMessage, files: Files, *, as_text: bool) -> Iterator[ai.ModelMessage]:
     """An answer of the past: every call has a result."""
     for step in _steps(message):
-        response, returns = _step(step, as_text=as_text)
+        response, returns = _step(step, files, as_text=as_text)
         if response.parts:
             yield response
         open_calls = [_no_result(part) for part in _open(step) if not as_text]
@@ -132,19 +148,19 @@ def _answer(message: ChatMessage, *, as_text: bool) -> Iterator[ai.ModelMessage]
             yield ai.ModelRequest(parts=[*returns, *open_calls])
 
 
-def _add_own_answer(history: History, answer: ChatMessage, *, runs_tools: bool, as_text: bool) -> None:
+def _add_own_answer(history: History, answer: ChatMessage, files: Files, *, runs_tools: bool, as_text: bool) -> None:
     """The answer that is being made: calls of its last step may still have to be carried out."""
     steps = list(_steps(answer))
     last = steps[-1] if steps else []
     open_calls = list(_open(last))
     if not (runs_tools and open_calls):
-        history.messages += _answer(answer, as_text=as_text)
+        history.messages += _answer(answer, files, as_text=as_text)
         return
     earlier: list[dict[str, Any]] = []
     for step in steps[:-1]:
         earlier += [{"type": "step-start"}, *map(dict, step)]
-    history.messages += _answer(ChatMessage(id="", role="assistant", parts=earlier), as_text=as_text)
-    response, returns = _step(last, as_text=as_text)
+    history.messages += _answer(ChatMessage(id="", role="assistant", parts=earlier), files, as_text=as_text)
+    response, returns = _step(last, files, as_text=as_text)
     history.messages.append(response)
     if any(part["state"] == "approval-responded" for part in open_calls):
         history.deferred = _what_people_said(open_calls)
@@ -205,7 +221,7 @@ def _no_result(part: Part) -> ai.ToolReturnPart:
     return ai.ToolReturnPart(tool_name(part) or "", said, part["toolCallId"], outcome="interrupted")
 
 
-def _step(step: Sequence[Part], *, as_text: bool) -> tuple[ai.ModelResponse, list[ai.ToolReturnPart]]:
+def _step(step: Sequence[Part], files: Files, *, as_text: bool) -> tuple[ai.ModelResponse, list[ai.ToolReturnPart]]:
     response = ai.ModelResponse(parts=[])
     returns: list[ai.ToolReturnPart] = []
     said = "".join(str(part.get("text", "")) for part in step if part.get("type") == "text")
@@ -213,7 +229,7 @@ def _step(step: Sequence[Part], *, as_text: bool) -> tuple[ai.ModelResponse, lis
         name = tool_name(part)
         made: ai.ModelResponsePart | None
         if name is None:
-            made = _other_part(part, said)
+            made = _other_part(part, files, said)
         elif part.get("providerExecuted") or part.get("state") == "input-streaming":
             made = None
         elif as_text:
@@ -230,19 +246,16 @@ def _step(step: Sequence[Part], *, as_text: bool) -> tuple[ai.ModelResponse, lis
     return response, returns
 
 
-def _other_part(part: Part, said: str) -> ai.ModelResponsePart | None:
+def _other_part(part: Part, files: Files, said: str) -> ai.ModelResponsePart | None:
     kind = part.get("type")
     if kind == "text" and part.get("text"):
         return ai.TextPart(str(part["text"]))
     if kind == "reasoning" and (fields := fields_of(part)):
         return ai.ThinkingPart(str(part.get("text", "")), **fields)
-    if kind == "file" and str(part.get("url", "")).startswith("data:"):
+    if kind == "file" and (content := files.get(str(part.get("url", "")))) is not None:
         fields = fields_of(part)
         fields.pop("signature", None)
-        try:
-            return ai.FilePart(ai.BinaryContent.from_data_uri(part["url"]), **fields)
-        except ValueError:
-            return None
+        return ai.FilePart(content, **fields)
     if kind == OUTPUT_TYPE and (text := json.dumps(part.get("data"), ensure_ascii=False)) not in said:
         return ai.TextPart(text)
     return None

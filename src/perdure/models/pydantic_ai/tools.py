@@ -4,18 +4,20 @@ An agent of pydantic-ai runs its tools itself. `OneTurn` is put around that as a
 for what may wrap a run: each call goes through the room's ledger, so that a call which ended is not carried out
 again when a crash or a resumed turn sends the agent through the same step.
 
-What the ledger keeps is the tool's result as plain JSON. Where a result is more than a value (a request to try
-again, a failure told to the model, content beside the value) it keeps ``{"perdure.kind": …}``.
+The ledger keeps the tool's result as plain JSON, and what it told the model of a failure as an error. What a
+`ToolReturn` holds beside its value (content for the model, chunks for people) is not kept: it is lost where a crash
+comes between the tool's end and the next step.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import TypeAdapter
 from pydantic_ai import messages as ai
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.exceptions import (
@@ -29,12 +31,10 @@ from pydantic_ai.exceptions import (
 from pydantic_ai.messages import CapabilityEvent
 from pydantic_ai.tools import RunContext, ToolDefinition
 
-from ...errors import ToolInterrupted
-from ...wire.ui_chunks import CHUNK_CLASSES, Chunk, decode_chunk, encode_chunk
-from ..base import ToolCall, ToolLedger, ToolSpec
+from ...errors import ToolError
+from ...wire.ui_chunks import CHUNK_CLASSES, Chunk
+from ..base import ToolCall, ToolLedger, ToolNotRun, ToolSpec
 from .outputs import from_output_json, output_json
-
-KIND = "perdure.kind"
 
 _call: ContextVar[ToolCall] = ContextVar("perdure_tool_call")
 
@@ -67,18 +67,31 @@ class ModelAsked(CapabilityEvent, namespace="perdure"):
 class OneTurn(AbstractCapability[Any]):
     """What a room adds to an agent's run.
 
+    A call is carried out only when the room has it in its log: else a crash could leave an effect whose call
+    nobody knows, and the model would ask for it again.
+
     Attributes:
         ledger: keeps a call from being carried out twice; None where there is no room.
-        results: calls of this answer that have a result already.
+        results: calls of the step that is gone through again and have a result already.
         output_tools: the names of the tools that are no tools, but the agent's structured output.
+        on_work: called with True when the first of some tools begins, with False when the last has ended.
     """
 
     ledger: ToolLedger | None = None
     results: Mapping[str, ai.ToolReturnPart] = field(default_factory=dict)
     output_tools: set[str] = field(default_factory=set)
+    on_work: Callable[[bool], None] = lambda _working: None
+    _shown: defaultdict[str, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
+    _working: int = 0
+
+    def show(self, call_id: str) -> None:
+        """The room has the call; it may be carried out."""
+        self._shown[call_id].set()
 
     async def before_model_request(self, ctx: RunContext[Any], request_context: Any) -> Any:
-        """Tell the stream of events where a step begins."""
+        """Tell the stream of events where a step begins. Providers may use the ids of calls again in it."""
+        self.results = {}
+        self._shown.clear()
         await ctx.emit(ModelAsked())
         return request_context
 
@@ -93,23 +106,40 @@ class OneTurn(AbstractCapability[Any]):
         self, ctx: RunContext[Any], *, call: ai.ToolCallPart, tool_def: ToolDefinition, args: Any, handler: Any
     ) -> Any:
         """Carry the call out, once."""
+        if not _is_the_models(call, ctx.messages):
+            return await handler(args)  # a tool that calls tools
         known = self.results.get(call.tool_call_id)
         if known is not None:
             return _known_result(known)
+        await self._shown[call.tool_call_id].wait()
+        self._work(1)
+        try:
+            return await self._once(call, tool_def, args, handler)
+        finally:
+            self._work(-1)
+
+    async def _once(self, call: ai.ToolCallPart, tool_def: ToolDefinition, args: Any, handler: Any) -> Any:
         if self.ledger is None:
-            return await handler(args)
+            try:
+                return await handler(args)
+            except ToolError as error:
+                raise ToolFailed(str(error)) from error
         run = _Run(handler, args)
         idempotent = bool((tool_def.metadata or {}).get("idempotent"))
-        given = call.args_as_dict()
         try:
-            kept = await self.ledger.run(call.tool_call_id, call.tool_name, given, run.once, idempotent=idempotent)
-            if ctx.tool_call_approved and _kind(kept) in _ASKED:
-                # It asked a person the first time; what is carried out now is another piece of work.
-                key = f"{call.tool_call_id}.approved"
-                kept = await self.ledger.run(key, call.tool_name, given, run.once, idempotent=idempotent)
-        except ToolInterrupted as error:
+            kept = await self.ledger.run(
+                call.tool_call_id, call.tool_name, call.args_as_dict(), run.once, idempotent=idempotent
+            )
+        except (ToolError, ToolNotRun) as error:
+            if run.ended:
+                return run.result()
             raise ToolFailed(str(error)) from error
-        return run.result() if run.ended else _from_ledger(kept)
+        return run.result() if run.ended else from_output_json(kept)
+
+    def _work(self, change: int) -> None:
+        before, self._working = self._working, self._working + change
+        if bool(before) != bool(self._working):
+            self.on_work(bool(self._working))
 
 
 def carried_chunks(carried: object) -> list[Chunk]:
@@ -128,16 +158,28 @@ class _Run:
         self.ended = False
 
     async def once(self, tool_call: ToolCall) -> Any:
-        """Do it. Only what ends the agent's run is raised; the rest is an outcome to keep."""
+        """Do it.
+
+        Raises:
+            ToolNotRun: the tool waits for somebody.
+            ToolError: the model is to be told of a failure.
+            Exception: what ends the agent's run.
+        """
         token = _call.set(tool_call)
         try:
             self._returned = await self._handler(self._args)
-        except _OUTCOMES as outcome:
-            self._raised = outcome
+        except (ApprovalRequired, CallDeferred) as asked:
+            self._raised = asked
+            raise ToolNotRun from asked
+        except (ModelRetry, ToolRetryError, ToolFailed, ToolFailedError) as told:
+            self._raised = told
+            raise ToolError(told.message if isinstance(told, ModelRetry) else str(told)) from told
         finally:
             _call.reset(token)
+            self.ended = self._raised is not None
         self.ended = True
-        return _for_ledger(self._returned) if self._raised is None else _raised_for_ledger(self._raised)
+        value = self._returned
+        return output_json(value.return_value if isinstance(value, ai.ToolReturn) else value)
 
     def result(self) -> Any:
         """What the tool returned or raised."""
@@ -146,59 +188,14 @@ class _Run:
         return self._returned
 
 
-def _raised_for_ledger(outcome: Exception) -> dict[str, Any]:
-    match outcome:
-        case ApprovalRequired():
-            return {KIND: "approval"}
-        case CallDeferred():
-            return {KIND: "deferred"}
-        case ModelRetry():
-            return {KIND: "retry", "message": outcome.message}
-        case ToolRetryError():
-            return {KIND: "retry", "message": str(outcome)}
-    return {KIND: "failed", "message": str(outcome)}
-
-
-def _for_ledger(result: Any) -> Any:
-    if not isinstance(result, ai.ToolReturn):
-        value = output_json(result)
-        return value if _kind(value) is None else {KIND: "return", "value": value}
-    kept = {KIND: "return", "value": output_json(result.return_value)}
-    if result.content is not None:
-        kept["content"] = _CONTENT.dump_python(result.content, mode="json")
-    if chunks := carried_chunks(result.metadata):
-        kept["chunks"] = [encode_chunk(chunk).decode() for chunk in chunks]
-    return kept
-
-
-def _from_ledger(kept: Any) -> Any:
-    match _kind(kept):
-        case None:
-            return from_output_json(kept)
-        case "approval":
-            raise ApprovalRequired
-        case "deferred":
-            raise CallDeferred
-        case "retry":
-            raise ModelRetry(kept["message"])
-        case "failed":
-            raise ToolFailed(kept["message"])
-    content = _CONTENT.validate_python(kept["content"]) if "content" in kept else None
-    chunks = [decode_chunk(text) for text in kept.get("chunks", ())]
-    return ai.ToolReturn(from_output_json(kept["value"]), content=content, metadata=chunks or None)
-
-
 def _known_result(part: ai.ToolReturnPart) -> Any:
     if part.outcome == "success":
         return part.content
     raise ToolFailed(str(part.content))
 
 
-def _kind(value: Any) -> str | None:
-    kind = value.get(KIND) if isinstance(value, dict) else None
-    return kind if isinstance(kind, str) else None
-
-
-_ASKED = ("approval", "deferred")
-_OUTCOMES = (ApprovalRequired, CallDeferred, ModelRetry, ToolRetryError, ToolFailed, ToolFailedError)
-_CONTENT: TypeAdapter[Any] = TypeAdapter(str | list[ai.UserContent])
+def _is_the_models(call: ai.ToolCallPart, messages: Sequence[ai.ModelMessage]) -> bool:
+    for message in reversed(messages):
+        if isinstance(message, ai.ModelResponse):
+            return any(part.tool_call_id == call.tool_call_id for part in message.tool_calls)
+    return False

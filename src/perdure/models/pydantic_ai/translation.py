@@ -62,6 +62,7 @@ class Translation:
     def __init__(
         self,
         *,
+        room_tools: Collection[str] | None = None,
         output_tools: Collection[str] = (),
         known: Collection[str] = (),
         settled: Collection[str] = (),
@@ -70,19 +71,22 @@ class Translation:
     ) -> None:
         """
         Args:
+            room_tools: the tools that are not the model's own; None where it has none of its own. Calls of its
+                own are ``dynamic``: the room neither knows nor carries them out.
             output_tools: tools whose calls are an agent's structured output, and not shown; may still grow.
             known: calls that the answer shows already.
             settled: those of them whose result it shows.
             sources: addresses that the answer lists already.
             step_begun: whether the first request's step is the one that the room has begun.
         """
-        self._output_tools, self._settled = output_tools, settled
+        self._room_tools, self._output_tools = room_tools, output_tools
+        self._settled = set(settled)
         self._sources = set(sources)
         self._cited: list[Chunk] = []
         self._step_begun = step_begun
         self._thinking: str | None = None
         self._thought_count = 0
-        self._calls: dict[int, _StreamedCall] = {}
+        self._calls: dict[int, str] = {}
         self._shown = set(known)
         self._spoke = False
 
@@ -123,9 +127,9 @@ class Translation:
             case ai.ToolCallPart() | ai.NativeToolCallPart():
                 yield from self._end_thinking(None)
                 if part.tool_name not in self._output_tools:
-                    call = _StreamedCall(part)
-                    self._calls[index] = call
-                    yield from call.start()
+                    self._calls[index] = part.tool_call_id
+                    yield ToolInputStart(part.tool_call_id, part.tool_name, _native(part), self._dynamic(part))
+                    yield from self._input_delta(index, part.args)
             case ai.FilePart(content=file):
                 yield from self._end_thinking(None)
                 yield File(file.data_uri, file.media_type, provider_metadata=metadata_of(part))
@@ -137,7 +141,7 @@ class Translation:
             case ai.ThinkingPartDelta(content_delta=text):
                 yield from self._think(text or "")
             case ai.ToolCallPartDelta(args_delta=args) if index in self._calls:
-                yield from self._calls[index].delta(args)
+                yield from self._input_delta(index, args)
 
     def _part_end(self, index: int, part: ai.ModelResponsePart, canonical_system: str | None) -> Iterator[Piece]:
         match part:
@@ -151,7 +155,7 @@ class Translation:
             case ai.ToolCallPart() | ai.NativeToolCallPart() if index in self._calls:
                 yield from self._input(part, canonical_system)
             case ai.NativeToolReturnPart():
-                yield from self._output(part, provider_executed=True)
+                yield from self._output(part)
 
     def _text(self, text: str) -> Iterator[Piece]:
         if text:
@@ -186,42 +190,52 @@ class Translation:
         if part.tool_call_id in self._shown or part.tool_name in self._output_tools:
             return
         self._shown.add(part.tool_call_id)
-        native = isinstance(part, ai.NativeToolCallPart) or None
-        metadata = metadata_of(part, canonical_system)
+        more: dict[str, Any] = {
+            "provider_executed": _native(part),
+            "provider_metadata": metadata_of(part, canonical_system),
+            "dynamic": self._dynamic(part),
+        }
         try:
             given = part.args_as_dict(raise_if_invalid=True)
         except (ValueError, AssertionError):
-            yield ToolInputError(
-                part.tool_call_id, part.tool_name, part.args, NO_JSON,
-                provider_executed=native, provider_metadata=metadata,
-            )  # fmt: skip
+            yield ToolInputError(part.tool_call_id, part.tool_name, part.args, NO_JSON, **more)
             return
-        yield ToolInputAvailable(
-            part.tool_call_id, part.tool_name, given, provider_executed=native, provider_metadata=metadata
-        )
+        yield ToolInputAvailable(part.tool_call_id, part.tool_name, given, **more)
 
-    def _output(
-        self, part: ai.ToolReturnPart | ai.NativeToolReturnPart, *, provider_executed: bool | None = None
-    ) -> Iterator[Piece]:
-        if part.tool_call_id in self._settled or part.tool_name in self._output_tools:
+    def _input_delta(self, index: int, args: object) -> Iterator[Piece]:
+        text = args if isinstance(args, str) else "" if args is None else json.dumps(args)
+        if text:
+            yield ToolInputDelta(self._calls[index], text)
+
+    def _output(self, part: ai.ToolReturnPart | ai.NativeToolReturnPart) -> Iterator[Piece]:
+        id = part.tool_call_id
+        if id in self._settled or part.tool_name in self._output_tools:
             return
         if part.outcome == "denied":
-            yield ToolOutputDenied(part.tool_call_id)
+            yield ToolOutputDenied(id)
         elif part.outcome == "success":
-            yield ToolOutputAvailable(
-                part.tool_call_id, output_json(part.content), provider_executed=provider_executed
-            )
+            yield ToolOutputAvailable(id, output_json(part.content), _native(part), self._dynamic(part))
         else:
             text = part.model_response_str(wrap_if_error=False)
-            yield ToolOutputError(part.tool_call_id, text, provider_executed=provider_executed)
+            yield ToolOutputError(id, text, _native(part), self._dynamic(part))
         yield from carried_chunks(part.metadata)
+
+    def _dynamic(self, part: ai.BaseToolCallPart | ai.BaseToolReturnPart) -> bool | None:
+        own = self._room_tools is not None and part.tool_name not in self._room_tools
+        return True if own and _native(part) is None else None
 
     # --- an agent's run
 
     def _next_step(self) -> Iterator[Piece]:
+        """The model is asked (again). In this step providers may use the ids of calls again."""
+        self._shown.clear()
+        self._settled.clear()
         if self._step_begun:
             self._step_begun = False  # that was the room's
             return
+        yield from self._new_step()
+
+    def _new_step(self) -> Iterator[Piece]:
         yield from self.end()
         self._calls.clear()
         yield FinishStep()
@@ -231,7 +245,11 @@ class Translation:
         if isinstance(output, DeferredToolRequests):
             for part in output.approvals:
                 yield ToolApprovalRequest(part.tool_call_id, part.tool_call_id)
-        elif output is not None and not isinstance(output, str):
+            return
+        if self._calls:
+            # A step with calls is one that goes on; this is the end.
+            yield from self._new_step()
+        if output is not None and not isinstance(output, str):
             yield Data(OUTPUT_TYPE, plain_json(output))
             if not self._spoke:
                 yield from self._text(to_json(output, fallback=str).decode())
@@ -258,22 +276,9 @@ class Translation:
         self._cited.clear()
 
 
-class _StreamedCall:
-    """A call whose input is being written."""
-
-    def __init__(self, part: ai.ToolCallPart | ai.NativeToolCallPart) -> None:
-        self._part = part
-
-    def start(self) -> Iterator[Piece]:
-        part = self._part
-        native = isinstance(part, ai.NativeToolCallPart) or None
-        yield ToolInputStart(part.tool_call_id, part.tool_name, provider_executed=native)
-        yield from self.delta(part.args)
-
-    def delta(self, args: str | dict[str, Any] | None) -> Iterator[Piece]:
-        text = args if isinstance(args, str) else "" if args is None else json.dumps(args)
-        if text:
-            yield ToolInputDelta(self._part.tool_call_id, text)
+def _native(part: ai.BaseToolCallPart | ai.BaseToolReturnPart) -> bool | None:
+    """Whether the provider carries the call out itself, as chunks say it."""
+    return isinstance(part, (ai.NativeToolCallPart, ai.NativeToolReturnPart)) or None
 
 
 def _custom(event: ai.CustomEvent) -> Iterator[Piece]:
