@@ -56,25 +56,28 @@ class Carrier:
         Afterwards each call has its result, or is owed by somebody (`ToolCalls.count_owed`).
         """
         turn = self._turn
-        tried: set[str] = set()
-        while pending := [part for part in turn.unfinished_calls() if part["toolCallId"] not in tried]:
-            # What came back while others ran is taken up in the next round.
-            await asyncio.gather(*(self._see_to(part, tried, came_back) for part in pending))
-        return bool(tried) or turn.has_results
+        seen = any(turn.unfinished_calls())
+        left: set[str] = set()
+        while pending := [part for part in turn.unfinished_calls() if self._is_open(part, left)]:
+            # What comes back while these run is taken up in the next round.
+            await asyncio.gather(*(self._see_to(part, left, came_back) for part in pending))
+        return seen or turn.has_results
 
-    async def _see_to(self, part: dict[str, Any], tried: set[str], came_back: bool) -> None:
+    def _is_open(self, part: dict[str, Any], left: set[str]) -> bool:
+        stored = self._room.tool_calls.find(self._turn.answer.id, part["toolCallId"])
+        return part["toolCallId"] not in left and not (stored is not None and stored.owed)
+
+    async def _see_to(self, part: dict[str, Any], left: set[str], came_back: bool) -> None:
         call_id, name = part["toolCallId"], tool_name(part)
         stored = self._room.tool_calls.find(self._turn.answer.id, call_id)
         tool = self._room.tools().get(name)
-        tried.add(call_id)
         if part["state"] == "input-streaming":
             self._fail(part, "the call was cut off before its input was whole")
         elif stored is not None and stored.state in ("given", "done") and stored.result is not None:
             self._tell(part, stored.result)
-        elif stored is not None and stored.owed:
-            return
         elif tool is None or tool.kind == "client":
-            self._leave(part, name, tool, stored, came_back)
+            if not self._hand_over(part, name, tool, stored, came_back):
+                left.add(call_id)
         elif stored is not None and stored.state == "denied":
             self._turn.append(ToolOutputDenied(call_id))
             self._done(stored)
@@ -83,23 +86,30 @@ class Carrier:
         else:
             await self._run_tool(part, tool, stored)
 
-    def _leave(
+    def _hand_over(
         self, part: dict[str, Any], name: str, tool: Tool | None, stored: StoredCall | None, came_back: bool
-    ) -> None:
-        """A call that is not carried out here: a client's, the model's own, or one of a tool that there is not."""
-        call_id = part["toolCallId"]
-        dynamic = part["type"] == "dynamic-tool"
+    ) -> bool:
+        """A call that is not carried out here: a client's, the model's own, or of a tool that there is not.
+
+        False: it is left to the model, which is asked again.
+        """
+        call_id, answer_id = part["toolCallId"], self._turn.answer.id
+        own = part["type"] == "dynamic-tool" or self._room.has_own_respond
         known = tool is not None or name in self._room.client_tools
-        if stored is not None and stored.state == "denied" and not dynamic:
+        if stored is None and part["state"] == "approval-requested":
+            self._put(StoredCall(answer_id, call_id, name, "asked", approval_id=part["approval"]["id"]))
+        elif (stored is None and (known or (own and not came_back))) or (
+            stored is not None and stored.state == "approved" and known
+        ):
+            self._put(StoredCall(answer_id, call_id, name, "awaited"))
+        elif own:
+            return False
+        elif stored is not None and stored.state == "denied":
             self._turn.append(ToolOutputDenied(call_id))
             self._done(stored)
-        elif part["state"] == "approval-requested" and stored is None:
-            approval_id = part["approval"]["id"]
-            self._put(StoredCall(self._turn.answer.id, call_id, name, "asked", approval_id=approval_id))
-        elif stored is None and (known or (dynamic and not came_back)):
-            self._put(StoredCall(self._turn.answer.id, call_id, name, "awaited"))
-        elif stored is None and not dynamic:
+        else:
             self._fail(part, f"there is no tool named {name}")
+        return True
 
     async def _run_tool(self, part: dict[str, Any], tool: Tool, stored: StoredCall | None) -> None:
         call = self.call_of(part["toolCallId"], tool.name, part.get("input"), stored)

@@ -462,7 +462,12 @@ class ChatRoom(Agent):
 
     def answers(self) -> bool:
         """Whether messages are answered here."""
-        return self.model is not None or type(self).respond is not ChatRoom.respond
+        return self.model is not None or self.has_own_respond
+
+    @property
+    def has_own_respond(self) -> bool:
+        """Whether the application brings its own model; tools that the room does not know are then the model's."""
+        return type(self).respond is not ChatRoom.respond
 
     @classmethod
     def get_model(cls) -> Model | None:
