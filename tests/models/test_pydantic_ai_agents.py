@@ -387,9 +387,14 @@ def test_a_call_begins_when_the_room_has_it() -> None:
 
 def test_providers_may_use_ids_of_calls_again() -> None:
     """In another step it is another call; the room gives it an id of its own."""
-    effects: list[str] = []
     call = ("c1", "stock", {"article": "bell"})
-    pieces = _run(_shop(Provider([call], [call], "12."), effects), _turn(ledger=None))
+    agent = Agent(Provider([call], [call], "12.").model)
+
+    @agent.tool_plain
+    def stock(article: str) -> int:
+        return 12
+
+    pieces = _run(agent, _turn())
     kinds = [type(piece).__name__ for piece in pieces if not isinstance(piece, ToolInputDelta)]
     step = ["ToolInputStart", "ToolInputAvailable", "ToolOutputAvailable", "FinishStep", "StartStep"]
     assert kinds == [*step, *step, "str"]
