@@ -6,6 +6,7 @@ The runtime, its objects and their files are the real ones; the journal's writer
 from __future__ import annotations
 
 import asyncio
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ START_MS = 1_767_225_600_000
 """2026-01-01T00:00:00Z."""
 
 ROUNDS_MAX = 20_000
+
+ROUNDING_MS = 0.01
+"""What floating point may lose of a time of today; the loop is always this much ahead."""
 
 
 class World:
@@ -108,15 +112,21 @@ class World:
         """Let time go by, timer by timer."""
         end_ms = self.now_ms + duration_ms
         self.settle()
-        while (next_s := self.loop.next_timer_s) is not None and round(next_s * 1000) <= end_ms:
-            self._move(max(self.now_ms, round(next_s * 1000)))
+        while (next_ms := self._next_timer_ms) is not None and next_ms <= end_ms:
+            self._move(next_ms)
             self.settle()
         self._move(end_ms)
         self.settle()
 
+    @property
+    def _next_timer_ms(self) -> int | None:
+        """The first whole millisecond at which the next timer has rung."""
+        next_s = self.loop.next_timer_s
+        return None if next_s is None else max(self.now_ms, math.ceil(next_s * 1000 - ROUNDING_MS))
+
     def _move(self, now_ms: int) -> None:
         self.now_ms = now_ms
-        self.loop.advance(max(0.0, now_ms / 1000 - self.loop.time()))
+        self.loop.advance(max(0.0, (now_ms + ROUNDING_MS) / 1000 - self.loop.time()))
 
     def finish(self, work: Any) -> Any:
         """Do something to its end, with as little time as it needs."""
@@ -129,9 +139,9 @@ class World:
             self.settle()
             if task.done():
                 return task.result()
-            next_s = self.loop.next_timer_s
-            assert next_s is not None, "what is waited for never comes"
-            self._move(max(self.now_ms, round(next_s * 1000)))
+            next_ms = self._next_timer_ms
+            assert next_ms is not None, "what is waited for never comes"
+            self._move(next_ms)
         raise AssertionError("what is waited for does not come")
 
     # --- objects
