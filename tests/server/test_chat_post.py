@@ -278,7 +278,7 @@ async def test_sockets_see_what_was_posted(tmp_path: Path) -> None:
         (
             {"id": "r", "messages": [{"id": "a", "role": "assistant", "parts": []}], "messageId": "a"},
             422,
-            {"code": "bad_arguments", "message": "the request holds no new user message", "retryable": False},
+            {"code": "bad_arguments", "message": "there is nothing to go on with in this room", "retryable": False},
         ),
         (
             {"id": "r", "messages": [{"id": "s", "role": "system", "parts": []}]},

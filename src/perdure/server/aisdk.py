@@ -17,20 +17,22 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from ..chat.room import ChatRoom, Submitted
-from ..chat.transcript import stream_name
+from ..chat.room import ChatRoom, Policy
+from ..chat.submitted import Submitted
 from ..errors import BadArguments, RemoteProtocolError
-from ..objects.cursor import StreamCursor
+from ..models.base import ToolSpec
 from ..objects.instance import Instance
 from ..objects.runtime import Runtime
 from ..values import ObjectId
 from ..wire.messages import ChatMessage
 from ..wire.sse import DONE, sse_event
-from ..wire.ui_requests import ChatRequest, parse_chat_request
+from ..wire.target import Target, parse_target
+from ..wire.ui_requests import ChatRequest, client_tools, parse_chat_request
+from .answers import AnswerSource, read_chunks, rest_of_answer, turn_of, whole_answer
 from .auth import Door, User
 from .replies import json_reply, read_body
 from .sse import EventStream
@@ -61,19 +63,29 @@ class AiSdk:
 
     async def post(self, request: Request) -> ASGIApp:
         """``POST /api/chat``."""
-        return self._answer(request, *await self.submit(request))
+        target = self.target(request)
+        return self._answer(request, await self.submit(request), target)
 
-    def _answer(self, request: Request, object_id: ObjectId, answer_id: str) -> EventStream:
-        if self._turn_urls is None:
-            return self._events(object_id, answer_id)
+    def target(self, request: HTTPConnection, default: Target | None = None) -> Target:
+        """Whose chunks a request wants: ``?target=``, else the default, else the room's.
+
+        Raises:
+            BadArguments: there is no such target.
+        """
+        return parse_target(request.query_params.get("target"), default or self._class.target)
+
+    def _answer(self, request: Request, source: AnswerSource, target: Target) -> EventStream:
+        if self._turn_urls is None or source.stream is None:
+            return EventStream(self._blocks(source, target), HEADERS)
         # Both ways at once: `useChat` reads the body, the Durable Streams transport goes where Location
         # says, never reads the body, and would hold the connection until the turn's end.
-        url, mark, came = self._turn_urls.await_reader(self._turn_urls.turn_url(request, object_id.name, answer_id))
+        address = self._turn_urls.turn_url(request, source.object_id.name, turn_of(source.stream))
+        url, mark, came = self._turn_urls.await_reader(address)
         headers = {**HEADERS, "location": url, "access-control-expose-headers": "Location"}
-        return EventStream(self._blocks_until(object_id, answer_id, mark, came), headers)
+        return EventStream(self._blocks_until(source, target, mark, came), headers)
 
-    async def submit(self, request: Request) -> tuple[ObjectId, str]:
-        """Do what the request asks for; the room and the id of the answer that comes of it.
+    async def submit(self, request: Request) -> AnswerSource:
+        """Do what the request asks for; where the answer that comes of it is read.
 
         Raises:
             PerdureError: in many ways; nothing was done then.
@@ -81,12 +93,34 @@ class AiSdk:
         user = await self._door.admit(request)  # before the body: strangers cannot make us read
         body = await read_body(request, "chat_body_bytes_max", CHAT_BODY_BYTES_MAX)
         parsed = parse_chat_request(body, message_bytes_max=self._runtime.limits.message_bytes_max)
+        return await self.begin(parsed, user)
+
+    async def begin(self, parsed: ChatRequest, user: User, policy: Policy | None = None) -> AnswerSource:
+        """Do what a user's request asks for, if that user may enter the room; where the answer is read.
+
+        ``policy`` is what a new message does that arrives during a turn; None: what the room says.
+
+        Raises:
+            PerdureError: in many ways; nothing was done then.
+        """
         object_id = self._runtime.object_id(self._class, parsed.chat_id)
         self._door.enter(user, object_id.name)
-        submitted = await self.take(parsed, user)
-        if submitted is None or submitted.answer_id is None:
-            raise BadArguments("there is nothing to answer in this room")
-        return object_id, submitted.answer_id
+
+        async def work(instance: Instance) -> AnswerSource | None:
+            room = instance.object
+            assert isinstance(room, ChatRoom)
+            submitted = _take(room, parsed, user, policy)
+            if submitted is None or submitted.answer_id is None:
+                return None
+            if parsed.returned is not None:
+                return rest_of_answer(room, object_id, parsed.returned)
+            return whole_answer(room, object_id, submitted.answer_id)
+
+        source = await self._runtime.run_in(object_id, work)
+        if source is None:
+            what = "answer" if parsed.returned is None else "go on with"
+            raise BadArguments(f"there is nothing to {what} in this room")
+        return source
 
     async def take(self, request: ChatRequest, user: User) -> Submitted | None:
         """Do what an admitted user's request asks for."""
@@ -95,28 +129,44 @@ class AiSdk:
         async def work(instance: Instance) -> Submitted | None:
             room = instance.object
             assert isinstance(room, ChatRoom)
-            return _take(room, request, user)
+            return _take(room, request, user, None)
 
         return await self._runtime.run_in(object_id, work)
 
     async def resume(self, request: Request) -> ASGIApp:
         """``GET /api/chat/{id}/stream``."""
-        object_id, answer_id = await self.running(request)
-        return Response(status_code=204) if answer_id is None else self._answer(request, object_id, answer_id)
+        target = self.target(request)
+        source = await self.running(request)
+        return Response(status_code=204) if source is None else self._answer(request, source, target)
 
-    async def running(self, request: Request) -> tuple[ObjectId, str | None]:
-        """The room that a request's address names, and the id of the answer that can be resumed there."""
+    async def running(self, request: Request) -> AnswerSource | None:
+        """The answer that can be resumed in the room that a request's address names."""
         object_id = self._runtime.object_id(self._class, request.path_params["id"])
         await self._door.admit(request, object_id.name)
-        if not self._runtime.exists(object_id):
-            return object_id, None
+        return await self.resumable(object_id)
 
-        async def find(instance: Instance) -> str | None:
+    async def resumable(self, object_id: ObjectId) -> AnswerSource | None:
+        """The answer that can be resumed in a room, from its start chunk."""
+        if not self._runtime.exists(object_id):
+            return None
+
+        async def find(instance: Instance) -> AnswerSource | None:
             room = instance.object
             assert isinstance(room, ChatRoom)
-            return room.resumable_answer
+            answer_id = room.resumable_answer
+            return None if answer_id is None else whole_answer(room, object_id, answer_id)
 
-        return object_id, await self._runtime.run_in(object_id, find)
+        return await self._runtime.run_in(object_id, find)
+
+    async def stop_answer(self, object_id: ObjectId, answer_id: str) -> bool:
+        """End this answer, if it is the one that is being made."""
+
+        async def work(instance: Instance) -> bool:
+            room = instance.object
+            assert isinstance(room, ChatRoom)
+            return room.streaming_answer == answer_id and await room.stop()
+
+        return await self._runtime.run_in(object_id, work)
 
     async def stop(self, request: Request) -> Response:
         """``POST /api/chat/{id}/stop``."""
@@ -138,17 +188,14 @@ class AiSdk:
         messages: list[ChatMessage] = await stub.messages(int(limit), request.query_params.get("before"))
         return json_reply(messages)
 
-    def _events(self, object_id: ObjectId, answer_id: str) -> EventStream:
-        return EventStream(self._blocks(object_id, answer_id), HEADERS)
-
     async def _blocks_until(
-        self, object_id: ObjectId, answer_id: str, mark: str, came: asyncio.Event
+        self, source: AnswerSource, target: Target, mark: str, came: asyncio.Event
     ) -> AsyncIterator[bytes]:
         """The answer's events; they end, too, when it is read elsewhere."""
         assert self._turn_urls is not None
         waiting = asyncio.ensure_future(came.wait())
         try:
-            async with aclosing(self._blocks(object_id, answer_id)) as blocks:
+            async with aclosing(self._blocks(source, target)) as blocks:
                 while True:
                     block = asyncio.ensure_future(anext(blocks, b""))
                     await asyncio.wait({block, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -163,31 +210,31 @@ class AiSdk:
             waiting.cancel()
             self._turn_urls.forget_reader(mark)
 
-    async def _blocks(self, object_id: ObjectId, answer_id: str) -> AsyncGenerator[bytes, None]:
-        async with StreamCursor(self._runtime, object_id, stream_name(answer_id)) as cursor:
-            while True:
-                batch = await cursor.next()
-                events = [sse_event(entry) for entry in batch.entries]
-                if batch.closed:
-                    events.append(DONE)
-                yield b"".join(events)
-                if batch.closed:
-                    return
+    async def _blocks(self, source: AnswerSource, target: Target) -> AsyncGenerator[bytes, None]:
+        async with aclosing(read_chunks(self._runtime, source, target)) as batches:
+            async for chunks in batches:
+                yield b"".join([sse_event(chunk) for chunk in chunks])
+        yield DONE
 
 
-def _take(room: ChatRoom, request: ChatRequest, user: User) -> Submitted | None:
-    """Do what a request asks for: submit, edit or regenerate."""
-    if request.trigger == "regenerate-message":
-        return room.regenerate(request.message_id)
+def _take(room: ChatRoom, request: ChatRequest, user: User, policy: Policy | None) -> Submitted | None:
+    """Do what a request asks for: submit, edit, regenerate, or go on with results."""
+    offered = client_tools(request.extra)
+    tools = None if offered is None else [ToolSpec(tool.name, tool.description, tool.parameters) for tool in offered]
     message = request.new_message
     if message is None:
-        raise BadArguments("the request holds no new user message")
+        if tools is not None:
+            room.set_client_tools(tools)
+        if request.returned is not None:
+            return room.take_results(request.returned, user=user.name)
+        return room.regenerate(request.message_id)
     if user.name is not None:
-        message = ChatMessage(
-            message.id, message.role, message.parts, {**(message.metadata or {}), "user": user.name}
-        )
+        metadata = {**(message.metadata or {}), "user": user.name}
+        message = ChatMessage(message.id, message.role, message.parts, metadata)
     if not message.id:
         message = ChatMessage(room.context.new_id(), message.role, message.parts, message.metadata)
     if request.message_id is not None and request.message_id == message.id:
+        if tools is not None:
+            room.set_client_tools(tools)
         return room.edit(message)
-    return room.submit_message(message)
+    return room.submit_message(message, policy=policy, client_tools=tools)

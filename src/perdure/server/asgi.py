@@ -29,6 +29,7 @@ from ..values import ObjectId
 from .agents import AgentRoutes
 from .aisdk import AiSdk
 from .auth import Door
+from .chat_socket import ChatSocket
 from .durable_chat import DurableChat
 from .files import ChatFiles
 from .operations import Operations
@@ -97,6 +98,7 @@ class Server:
         self._error_page = error_page
         self._rooms_at_root = rooms_at_root
         self._agents = AgentRoutes(runtime, door, room_class)
+        self._chat_socket: ChatSocket | None = None
         self._starting: asyncio.Task[None] | None = None
         self._start_lock = asyncio.Lock()
         cors = Middleware(
@@ -132,6 +134,7 @@ class Server:
         if self._room_class is not None:
             urls = self._streams.turn_urls if self._streams is not None and self._double_answer else None
             chat = AiSdk(self.runtime, self._door, self._room_class, urls)
+            self._chat_socket = ChatSocket(self.runtime, self._door, self._room_class, chat)
             routes += [
                 Route("/api/chat", _endpoint(chat.post), methods=["POST"]),
                 Route("/api/chat/{id}/stream", _endpoint(chat.resume)),
@@ -187,6 +190,9 @@ class Server:
             await send({"type": "websocket.accept"})
             reason = f"the server is {self._state}"
             await send({"type": "websocket.close", "code": CLOSE_TRY_LATER, "reason": reason})
+            return
+        if self._chat_socket is not None and route_path(scope) == "/api/chat/ws":
+            await self._chat_socket(scope, receive, send)
             return
         object_id: ObjectId | PerdureError
         try:

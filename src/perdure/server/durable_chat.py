@@ -16,12 +16,11 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..chat.transcript import stream_name
 from ..errors import RemoteProtocolError
 from ..objects.cursor import StreamCursor
 from ..objects.runtime import Runtime
-from ..values import ObjectId
 from .aisdk import AiSdk
+from .answers import AnswerSource, turn_of
 from .replies import json_reply
 from .streams.turn_urls import TurnUrls
 
@@ -41,28 +40,27 @@ class DurableChat:
         mode = request.query_params.get("mode", "immediate")
         if mode not in ("immediate", "await"):
             raise RemoteProtocolError("mode is immediate or await")
-        object_id, answer_id = await self._chat.submit(request)
+        source = await self._chat.submit(request)
         if mode == "immediate":
-            return self._pointer(request, object_id, answer_id, 201)
-        final_offset = await self._end_of(object_id, answer_id)
-        return self._pointer(request, object_id, answer_id, 200, finalOffset=final_offset)
+            return self._pointer(request, source, 201)
+        return self._pointer(request, source, 200, finalOffset=await self._end_of(source))
 
     async def resume(self, request: Request) -> Response:
         """``GET /api/durable-chat/{id}/stream``."""
-        object_id, answer_id = await self._chat.running(request)
-        if answer_id is None:
-            return Response(status_code=204)
-        return self._pointer(request, object_id, answer_id, 200)
+        source = await self._chat.running(request)
+        return Response(status_code=204) if source is None else self._pointer(request, source, 200)
 
-    def _pointer(self, request: Request, object_id: ObjectId, answer_id: str, status: int, **more: str) -> Response:
-        url = self._urls.turn_url(request, object_id.name, answer_id)
+    def _pointer(self, request: Request, source: AnswerSource, status: int, **more: str) -> Response:
+        assert source.stream is not None
+        url = self._urls.turn_url(request, source.object_id.name, turn_of(source.stream))
         headers = {"location": url, "cache-control": "no-store"}
         response = json_reply({"streamUrl": url, **more}, status, headers)
         response.headers.append(*EXPOSE_LOCATION)
         return response
 
-    async def _end_of(self, object_id: ObjectId, answer_id: str) -> str:
-        async with StreamCursor(self._runtime, object_id, stream_name(answer_id)) as cursor:
+    async def _end_of(self, source: AnswerSource) -> str:
+        assert source.stream is not None
+        async with StreamCursor(self._runtime, source.object_id, source.stream) as cursor:
             while True:
                 batch = await cursor.next()
                 if batch.closed:

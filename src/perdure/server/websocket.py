@@ -74,7 +74,7 @@ class AsgiTransport:
     def close(self, code: int, reason: str) -> None:
         if self._closed:
             return
-        event = {"type": "websocket.close", "code": code, "reason": _close_reason(reason)}
+        event = {"type": "websocket.close", "code": code, "reason": close_reason(reason)}
         if code == CLOSE_RESTART and not self.overflowed:
             self.write(RECONNECT, True)
         self._closed = True
@@ -163,7 +163,7 @@ async def serve_socket(
     except PerdureError as error:
         await send({"type": "websocket.accept"})
         await send({"type": "websocket.send", "text": _error_text(error)})
-        await send({"type": "websocket.close", "code": CLOSE_POLICY, "reason": _close_reason(str(error))})
+        await send({"type": "websocket.close", "code": CLOSE_POLICY, "reason": close_reason(str(error))})
         return
     await send({"type": "websocket.accept"})
     transport = AsgiTransport(send, runtime.limits.connection_buffer_bytes_max)
@@ -208,7 +208,7 @@ async def serve_socket(
         runtime.disconnect(object_id, connection, code, reason)
 
 
-def _close_reason(text: str) -> str:
+def close_reason(text: str) -> str:
     """As much of the text as a close frame holds (RFC 6455, 5.5: 125 bytes, two of them the code)."""
     return text.encode()[:CLOSE_REASON_BYTES_MAX].decode(errors="ignore")
 

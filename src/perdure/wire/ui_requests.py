@@ -31,10 +31,6 @@ _ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 _OWN_FIELDS = frozenset({"id", "messages", "message", "trigger", "messageId"})
 
 
-CLIENT_TOOLS_MAX = 128
-"""Tools of its own that a client may offer with a request."""
-
-
 class ClientTool(msgspec.Struct, frozen=True):
     """A tool that the client carries out: its name, what it is for, the JSON Schema of its input."""
 
@@ -112,8 +108,8 @@ def _returned(messages: list[ChatMessage], message_id: str | None) -> ChatMessag
     return next(named, None)
 
 
-def client_tools(extra: dict[str, Any]) -> list[ClientTool]:
-    """The tools that the client offers to carry out, in the application's fields of a request.
+def client_tools(extra: dict[str, Any]) -> list[ClientTool] | None:
+    """The tools that the client offers to carry out, in the application's fields of a request; None: it says nothing.
 
     Either ``clientTools``, a list of ``{name, description?, parameters?}``, or ``tools``, an object of
     ``{description?, parameters?}`` by name. ``inputSchema`` stands in for ``parameters``. What is neither is the
@@ -121,18 +117,15 @@ def client_tools(extra: dict[str, Any]) -> list[ClientTool]:
 
     Raises:
         RemoteProtocolError: ``clientTools`` is something else.
-        LimitExceeded: there are more than `CLIENT_TOOLS_MAX`.
     """
     given = extra.get("clientTools")
     named = extra.get("tools")
     if given is None and isinstance(named, dict) and all(isinstance(tool, dict) for tool in named.values()):
         given = [{**tool, "name": name} for name, tool in named.items()]
     if given is None:
-        return []
+        return None
     if not isinstance(given, list):
         raise RemoteProtocolError("`clientTools` is not an array")
-    if len(given) > CLIENT_TOOLS_MAX:
-        raise LimitExceeded("client_tools_max", len(given), CLIENT_TOOLS_MAX)
     return [_client_tool(item, f"`clientTools[{index}]`") for index, item in enumerate(given)]
 
 
