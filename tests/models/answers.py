@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from perdure.errors import ToolError, ToolInterrupted
-from perdure.models.base import Model, ToolCall, ToolNotRun, TurnContext
+from perdure.models.base import Model, ToolCall, TurnContext
 from perdure.wire.fold import MessageFold
 from perdure.wire.messages import ChatMessage
 from perdure.wire.ui_chunks import (
@@ -103,9 +103,6 @@ class Ledger:
         self.began.append(call_id)
         try:
             result = await work(ToolCall(call_id, name, input, f"key-{call_id}", row["attempt"], "turn", "room"))
-        except ToolNotRun:
-            del self.rows[call_id]
-            raise
         except Exception as error:
             row["error"] = str(error)
             raise

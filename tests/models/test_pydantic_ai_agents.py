@@ -117,7 +117,7 @@ def test_a_tools_call_and_result_are_shown() -> None:
         StartStep(),
         "There are 12.",
     ]
-    assert effects == ["stock bell key-c1"]
+    assert effects == ["stock bell key-c1.run"]
 
 
 def test_an_approval_ends_the_response_and_its_answer_goes_on() -> None:
@@ -140,7 +140,7 @@ def test_an_approval_ends_the_response_and_its_answer_goes_on() -> None:
         StartStep(),
         "It is ordered.",
     ]
-    assert effects == ["order bell key-c1"]
+    assert effects == ["order bell key-c1.approved"]
     assert provider.returns() == {"c1": ("success", "ordered bell")}
 
 
@@ -170,12 +170,12 @@ def test_calls_beside_one_that_waits_are_not_carried_out_again() -> None:
     yes = answered(waiting, "c2", state="approval-responded", approval={"id": "c2", "approved": True})
     pieces = _run(agent, _turn(yes, ledger))
     assert pieces[0] == ToolOutputAvailable("c2", "ordered bell", dynamic=True)
-    assert effects == ["stock bell key-c1", "order bell key-c2"]
+    assert effects == ["stock bell key-c1.run", "order bell key-c2.approved"]
     assert provider.returns() == {"c1": ("success", {"bell": 12}), "c2": ("success", "ordered bell")}
 
 
 def test_a_tool_that_asks_by_itself_is_carried_out_after_the_answer() -> None:
-    """`ApprovalRequired` in the tool: the ledger forgets that it asked, and keeps what it did."""
+    """`ApprovalRequired` in the tool: what it does once a person has agreed is another piece of work."""
     effects: list[str] = []
     provider = Provider([("c1", "pay", {"amount": 1000})], "Paid.")
     agent = Agent(provider.model)
@@ -214,7 +214,7 @@ def test_a_crash_in_a_step_with_several_calls_repeats_none() -> None:
         return number
 
     ledger = Ledger()
-    ledger.rows = {"c2": {"attempt": 1, "result": "2"}, "c3": {"attempt": 1}, "c4": {"attempt": 1}}
+    ledger.rows = {"c2.run": {"attempt": 1, "result": "2"}, "c3.run": {"attempt": 1}, "c4.run": {"attempt": 1}}
     crashed = folded(
         [
             "Let me see.",
@@ -307,7 +307,7 @@ def test_what_a_tool_tells_the_model_is_an_error_part(raised: Exception, text: s
         pieces = _run(agent, _turn(ledger=ledger))
         assert ToolOutputError("c1", text, dynamic=True) in pieces
         assert pieces[-1] == "Sorry."
-    assert ledger.began == ["c1"]
+    assert ledger.began == ["c1.run"]
 
 
 def test_an_input_that_does_not_fit_is_an_error_part() -> None:
@@ -366,7 +366,7 @@ def test_a_tool_can_show_more_than_its_result() -> None:
     output = ToolOutputAvailable("c1", 12, dynamic=True)
     assert pieces[-5:] == [output, source, FinishStep(), StartStep(), "12."]
     assert "Counted today." in str(provider.sent[-1][-1])
-    assert ledger.rows["c1"]["result"] == "12"
+    assert ledger.rows["c1.run"]["result"] == "12"
 
 
 def test_a_call_begins_when_the_room_has_it() -> None:
@@ -380,24 +380,53 @@ def test_a_call_begins_when_the_room_has_it() -> None:
             if isinstance(piece, ToolInputAvailable):
                 await asyncio.sleep(0.05)
                 assert began == []
-        assert began == ["stock bell key-c1"]
+        assert began == ["stock bell key-c1.run"]
 
     asyncio.run(main())
 
 
 def test_providers_may_use_ids_of_calls_again() -> None:
-    """In another step it is another call; the room gives it an id of its own."""
-    call = ("c1", "stock", {"article": "bell"})
-    agent = Agent(Provider([call], [call], "12.").model)
+    """In another step it is another call; the ledger and the answer know it under an id of its own."""
+    effects: list[str] = []
+    ledger = Ledger()
+    call = [("c1", "stock", {"article": "bell"})]
+    provider = Provider(call, call, [("c1", "order", {"article": "bell"})], "12.")
+    agent = _shop(provider, effects)
+    pieces = _run(agent, _turn(ledger=ledger))
+    outputs = [piece.tool_call_id for piece in pieces if isinstance(piece, ToolOutputAvailable)]
+    assert outputs == ["c1", "c1-2"]
+    assert pieces[-1] == ToolApprovalRequest("c1-3", "c1-3")
+    yes = answered(folded(pieces), "c1-3", state="approval-responded", approval={"id": "c1-3", "approved": True})
+    provider.responses = [call, "12."]
+    pieces = _run(agent, _turn(yes, ledger))
+    assert [piece.tool_call_id for piece in pieces if isinstance(piece, ToolOutputAvailable)] == ["c1-3", "c1-4"]
+    assert [effect.split()[-1] for effect in effects] == [
+        "key-c1.run",
+        "key-c1-2.run",
+        "key-c1-3.approved",
+        "key-c1-4.run",
+    ]
+
+
+def test_a_tool_that_asked_asks_again_after_a_crash() -> None:
+    """The ledger has that it asked; the room does not yet."""
+    ledger = Ledger()
+    provider = Provider("Unused.")
+    agent = Agent(provider.model)
 
     @agent.tool_plain
-    def stock(article: str) -> int:
-        return 12
+    def pay() -> str:
+        raise ApprovalRequired
 
-    pieces = _run(agent, _turn())
-    kinds = [type(piece).__name__ for piece in pieces if not isinstance(piece, ToolInputDelta)]
-    step = ["ToolInputStart", "ToolInputAvailable", "ToolOutputAvailable", "FinishStep", "StartStep"]
-    assert kinds == [*step, *step, "str"]
+    @agent.tool_plain
+    def ask() -> str:
+        raise CallDeferred
+
+    calls = [ToolInputAvailable(name, name, {}, dynamic=True) for name in ("pay", "ask")]
+    for _ in range(2):
+        pieces = _run(agent, _turn(folded(calls), ledger))
+        assert pieces == [ToolApprovalRequest("pay", "pay")]
+    assert sorted(ledger.began) == ["ask.run", "pay.run"]
 
 
 def test_an_answer_that_ends_with_calls_ends_in_a_step_of_its_own() -> None:

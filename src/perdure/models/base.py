@@ -53,13 +53,6 @@ class ToolCall:
     room: str
 
 
-class ToolNotRun(Exception):
-    """Raised by the work that `ToolLedger.run` does: nothing was carried out, since it waits for somebody.
-
-    The ledger forgets that the call began; the same call may be run later.
-    """
-
-
 class ToolLedger(Protocol):
     """Remembers which calls were carried out, so that none is twice. The room's; for models that run tools."""
 
@@ -79,7 +72,6 @@ class ToolLedger(Protocol):
 
         Raises:
             ToolInterrupted: a crash cut the work off, and it is not idempotent.
-            ToolNotRun: the work raised it; nothing is remembered.
             Exception: what the work raised; it is remembered and raised again, as `ToolError`.
         """
         ...
@@ -110,6 +102,7 @@ class TurnContext:
         tools: what the model may call. A call is a `ToolInputAvailable` chunk; the room carries it out when
             the step has ended, and asks the model again, with the results in ``answer``.
         ledger: for models that run tools themselves: keeps a call from being carried out twice.
+        model: under which name the room's class has the model that answers; empty for the class's ``model``.
         load_file: reads a file that lies with this server: no provider could. None where the room keeps none.
     """
 
@@ -124,6 +117,7 @@ class TurnContext:
     tools: Sequence[ToolSpec] = ()
     ledger: ToolLedger | None = None
     load_file: LoadFile | None = None
+    model: str = ""
 
 
 @runtime_checkable

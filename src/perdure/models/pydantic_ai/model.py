@@ -42,7 +42,7 @@ from ...wire.ui_chunks import Chunk, Finish, FinishReason, MessageMetadata, Tool
 from ..continuation import AfterOverlap, AfterSpace
 from .errors import model_error, was_cut
 from .history import History, history_of, tool_name
-from .tools import OneTurn, tool_definitions
+from .tools import CallIds, OneTurn, tool_definitions
 from .translation import Piece, Translation
 
 if TYPE_CHECKING:
@@ -130,12 +130,14 @@ class PydanticAIModel:
         is_agent = isinstance(self._source, AbstractAgent)
         history = await history_of(turn, runs_tools=is_agent, with_prefill=with_prefill)
         silence = _Silence(self._silence_timeout_ms, self.name)
-        wraps = OneTurn(ledger=turn.ledger, results=history.results, on_work=silence.on_work)
-        seam = AfterSpace(turn.partial) if with_prefill or not turn.partial else AfterOverlap(turn.partial)
         known = dict(_calls(turn.answer))
+        ids = CallIds(known)
+        wraps = OneTurn(ids=ids, ledger=turn.ledger, results=history.results, on_work=silence.on_work)
+        seam = AfterSpace(turn.partial) if with_prefill or not turn.partial else AfterOverlap(turn.partial)
         for call_id in known:
             wraps.show(call_id)
         translation = Translation(
+            ids=ids,
             room_tools={tool.name for tool in turn.tools} if is_agent else None,
             output_tools=wraps.output_tools,
             known=known,

@@ -6,16 +6,17 @@ again when a crash or a resumed turn sends the agent through the same step.
 
 The ledger keeps the tool's result as plain JSON, and what it told the model of a failure as an error. What a
 `ToolReturn` holds beside its value (content for the model, chunks for people) is not kept: it is lost where a crash
-comes between the tool's end and the next step.
+comes between the tool's end and the next step. Its key is the call's id and ``.run``, or ``.approved`` when a person
+has agreed: a tool that asks by itself has run before, and is to run again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic_ai import messages as ai
@@ -33,8 +34,17 @@ from pydantic_ai.tools import RunContext, ToolDefinition
 
 from ...errors import ToolError
 from ...wire.ui_chunks import CHUNK_CLASSES, Chunk
-from ..base import ToolCall, ToolLedger, ToolNotRun, ToolSpec
+from ..base import ToolCall, ToolLedger, ToolSpec
 from .outputs import from_output_json, output_json
+
+_NEEDS_APPROVAL = "the tool was not carried out: it waits for a person's approval"
+_NEEDS_RESULT = "the tool was not carried out: it waits for a result"
+
+_ASKED: dict[str, type[ApprovalRequired] | type[CallDeferred]] = {
+    _NEEDS_APPROVAL: ApprovalRequired,
+    _NEEDS_RESULT: CallDeferred,
+}
+"""What the ledger keeps of a tool that asked, and what that means."""
 
 _call: ContextVar[ToolCall] = ContextVar("perdure_tool_call")
 
@@ -63,6 +73,28 @@ class ModelAsked(CapabilityEvent, namespace="perdure"):
     """The agent asks its model (again): what comes now is another step."""
 
 
+class CallIds:
+    """Gives an agent's calls ids of their own in the whole answer: providers use theirs again in later steps."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        """``taken``: the ids in the answer so far."""
+        self._taken = set(taken)
+        self._own: dict[tuple[int, str], str] = {}
+
+    def own(self, step: int, raw: str) -> str:
+        """The id for the provider's ``raw`` in that request to it; before the first (0) the ids are the answer's."""
+        if step == 0:
+            return raw
+        if (step, raw) not in self._own:
+            own, number = raw, 1
+            while own in self._taken:
+                number += 1
+                own = f"{raw}-{number}"
+            self._taken.add(own)
+            self._own[step, raw] = own
+        return self._own[step, raw]
+
+
 @dataclass
 class OneTurn(AbstractCapability[Any]):
     """What a room adds to an agent's run.
@@ -71,27 +103,29 @@ class OneTurn(AbstractCapability[Any]):
     nobody knows, and the model would ask for it again.
 
     Attributes:
+        ids: of this answer's calls.
         ledger: keeps a call from being carried out twice; None where there is no room.
         results: calls of the step that is gone through again and have a result already.
         output_tools: the names of the tools that are no tools, but the agent's structured output.
         on_work: called with True when the first of some tools begins, with False when the last has ended.
     """
 
+    ids: CallIds = field(default_factory=CallIds)
     ledger: ToolLedger | None = None
     results: Mapping[str, ai.ToolReturnPart] = field(default_factory=dict)
     output_tools: set[str] = field(default_factory=set)
     on_work: Callable[[bool], None] = lambda _working: None
     _shown: defaultdict[str, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
     _working: int = 0
+    _step: int = 0
 
     def show(self, call_id: str) -> None:
         """The room has the call; it may be carried out."""
         self._shown[call_id].set()
 
     async def before_model_request(self, ctx: RunContext[Any], request_context: Any) -> Any:
-        """Tell the stream of events where a step begins. Providers may use the ids of calls again in it."""
-        self.results = {}
-        self._shown.clear()
+        """Tell the stream of events where a step begins."""
+        self._step += 1
         await ctx.emit(ModelAsked())
         return request_context
 
@@ -108,31 +142,30 @@ class OneTurn(AbstractCapability[Any]):
         """Carry the call out, once."""
         if not _is_the_models(call, ctx.messages):
             return await handler(args)  # a tool that calls tools
-        known = self.results.get(call.tool_call_id)
-        if known is not None:
-            return _known_result(known)
-        await self._shown[call.tool_call_id].wait()
+        call_id = self.ids.own(self._step, call.tool_call_id)
+        if self._step == 0 and call_id in self.results:
+            return _known_result(self.results[call_id])
+        await self._shown[call_id].wait()
         self._work(1)
         try:
-            return await self._once(call, tool_def, args, handler)
+            if self.ledger is None:
+                return await _told(handler(args))
+            run = _Run(call_id, handler, args)
+            return await self._once(run, call, tool_def, approved=ctx.tool_call_approved)
         finally:
             self._work(-1)
 
-    async def _once(self, call: ai.ToolCallPart, tool_def: ToolDefinition, args: Any, handler: Any) -> Any:
-        if self.ledger is None:
-            try:
-                return await handler(args)
-            except ToolError as error:
-                raise ToolFailed(str(error)) from error
-        run = _Run(handler, args)
+    async def _once(self, run: _Run, call: ai.ToolCallPart, tool_def: ToolDefinition, *, approved: bool) -> Any:
+        assert self.ledger is not None
+        key = f"{run.call_id}.{'approved' if approved else 'run'}"
         idempotent = bool((tool_def.metadata or {}).get("idempotent"))
         try:
-            kept = await self.ledger.run(
-                call.tool_call_id, call.tool_name, call.args_as_dict(), run.once, idempotent=idempotent
-            )
-        except (ToolError, ToolNotRun) as error:
+            kept = await self.ledger.run(key, call.tool_name, call.args_as_dict(), run.once, idempotent=idempotent)
+        except ToolError as error:
             if run.ended:
                 return run.result()
+            if str(error) in _ASKED:
+                raise _ASKED[str(error)]() from error
             raise ToolFailed(str(error)) from error
         return run.result() if run.ended else from_output_json(kept)
 
@@ -148,29 +181,36 @@ def carried_chunks(carried: object) -> list[Chunk]:
     return [item for item in items if isinstance(item, CHUNK_CLASSES)]
 
 
+async def _told(work: Awaitable[Any]) -> Any:
+    try:
+        return await work
+    except ToolError as error:
+        raise ToolFailed(str(error)) from error
+
+
 class _Run:
     """One run of a tool in this process: what it did is given to the agent as it is, and to the ledger as JSON."""
 
-    def __init__(self, handler: Callable[[Any], Awaitable[Any]], args: Any) -> None:
+    def __init__(self, call_id: str, handler: Callable[[Any], Awaitable[Any]], args: Any) -> None:
+        self.call_id = call_id
+        self.ended = False
         self._handler, self._args = handler, args
         self._returned: Any = None
         self._raised: Exception | None = None
-        self.ended = False
 
     async def once(self, tool_call: ToolCall) -> Any:
         """Do it.
 
         Raises:
-            ToolNotRun: the tool waits for somebody.
-            ToolError: the model is to be told of a failure.
+            ToolError: the tool waits for somebody, or the model is to be told of a failure.
             Exception: what ends the agent's run.
         """
-        token = _call.set(tool_call)
+        token = _call.set(replace(tool_call, id=self.call_id))
         try:
-            self._returned = await self._handler(self._args)
+            self._returned = await _told(self._handler(self._args))
         except (ApprovalRequired, CallDeferred) as asked:
             self._raised = asked
-            raise ToolNotRun from asked
+            raise ToolError(_NEEDS_APPROVAL if isinstance(asked, ApprovalRequired) else _NEEDS_RESULT) from asked
         except (ModelRetry, ToolRetryError, ToolFailed, ToolFailedError) as told:
             self._raised = told
             raise ToolError(told.message if isinstance(told, ModelRetry) else str(told)) from told

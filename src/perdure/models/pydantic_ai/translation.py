@@ -49,7 +49,7 @@ from ...wire.ui_chunks import (
 from .history import OUTPUT_TYPE
 from .metadata import metadata_of, plain_json
 from .outputs import output_json
-from .tools import ModelAsked, carried_chunks
+from .tools import CallIds, ModelAsked, carried_chunks
 
 Piece = str | Chunk
 
@@ -62,6 +62,7 @@ class Translation:
     def __init__(
         self,
         *,
+        ids: CallIds | None = None,
         room_tools: Collection[str] | None = None,
         output_tools: Collection[str] = (),
         known: Collection[str] = (),
@@ -71,6 +72,7 @@ class Translation:
     ) -> None:
         """
         Args:
+            ids: of the answer's calls.
             room_tools: the tools that are not the model's own; None where it has none of its own. Calls of its
                 own are ``dynamic``: the room neither knows nor carries them out.
             output_tools: tools whose calls are an agent's structured output, and not shown; may still grow.
@@ -79,15 +81,17 @@ class Translation:
             sources: addresses that the answer lists already.
             step_begun: whether the first request's step is the one that the room has begun.
         """
+        self._ids = ids or CallIds()
+        self._step = 0
         self._room_tools, self._output_tools = room_tools, output_tools
-        self._settled = set(settled)
+        self._settled = settled
         self._sources = set(sources)
         self._cited: list[Chunk] = []
         self._step_begun = step_begun
         self._thinking: str | None = None
         self._thought_count = 0
         self._calls: dict[int, str] = {}
-        self._shown = set(known)
+        self._shown = {(0, id) for id in known}
         self._spoke = False
 
     def pieces_of(self, event: object) -> Iterator[Piece]:
@@ -127,8 +131,8 @@ class Translation:
             case ai.ToolCallPart() | ai.NativeToolCallPart():
                 yield from self._end_thinking(None)
                 if part.tool_name not in self._output_tools:
-                    self._calls[index] = part.tool_call_id
-                    yield ToolInputStart(part.tool_call_id, part.tool_name, _native(part), self._dynamic(part))
+                    self._calls[index] = self._id(part)
+                    yield ToolInputStart(self._calls[index], part.tool_name, _native(part), self._dynamic(part))
                     yield from self._input_delta(index, part.args)
             case ai.FilePart(content=file):
                 yield from self._end_thinking(None)
@@ -187,9 +191,10 @@ class Translation:
         self, part: ai.ToolCallPart | ai.NativeToolCallPart, canonical_system: str | None = None
     ) -> Iterator[Piece]:
         """The whole input, once: when it has been written, or when the agent takes the call up."""
-        if part.tool_call_id in self._shown or part.tool_name in self._output_tools:
+        id = self._id(part)
+        if (self._step, id) in self._shown or part.tool_name in self._output_tools:
             return
-        self._shown.add(part.tool_call_id)
+        self._shown.add((self._step, id))
         more: dict[str, Any] = {
             "provider_executed": _native(part),
             "provider_metadata": metadata_of(part, canonical_system),
@@ -198,9 +203,9 @@ class Translation:
         try:
             given = part.args_as_dict(raise_if_invalid=True)
         except (ValueError, AssertionError):
-            yield ToolInputError(part.tool_call_id, part.tool_name, part.args, NO_JSON, **more)
+            yield ToolInputError(id, part.tool_name, part.args, NO_JSON, **more)
             return
-        yield ToolInputAvailable(part.tool_call_id, part.tool_name, given, **more)
+        yield ToolInputAvailable(id, part.tool_name, given, **more)
 
     def _input_delta(self, index: int, args: object) -> Iterator[Piece]:
         text = args if isinstance(args, str) else "" if args is None else json.dumps(args)
@@ -208,8 +213,8 @@ class Translation:
             yield ToolInputDelta(self._calls[index], text)
 
     def _output(self, part: ai.ToolReturnPart | ai.NativeToolReturnPart) -> Iterator[Piece]:
-        id = part.tool_call_id
-        if id in self._settled or part.tool_name in self._output_tools:
+        id = self._id(part)
+        if (self._step == 0 and id in self._settled) or part.tool_name in self._output_tools:
             return
         if part.outcome == "denied":
             yield ToolOutputDenied(id)
@@ -220,6 +225,10 @@ class Translation:
             yield ToolOutputError(id, text, _native(part), self._dynamic(part))
         yield from carried_chunks(part.metadata)
 
+    def _id(self, part: ai.BaseToolCallPart | ai.BaseToolReturnPart) -> str:
+        """The room numbers the calls that it carries out; an agent's are its own to number."""
+        return self._ids.own(self._step, part.tool_call_id) if self._dynamic(part) else part.tool_call_id
+
     def _dynamic(self, part: ai.BaseToolCallPart | ai.BaseToolReturnPart) -> bool | None:
         own = self._room_tools is not None and part.tool_name not in self._room_tools
         return True if own and _native(part) is None else None
@@ -227,9 +236,8 @@ class Translation:
     # --- an agent's run
 
     def _next_step(self) -> Iterator[Piece]:
-        """The model is asked (again). In this step providers may use the ids of calls again."""
-        self._shown.clear()
-        self._settled.clear()
+        """The model is asked (again)."""
+        self._step += 1
         if self._step_begun:
             self._step_begun = False  # that was the room's
             return
@@ -244,7 +252,7 @@ class Translation:
     def _result(self, output: object) -> Iterator[Piece]:
         if isinstance(output, DeferredToolRequests):
             for part in output.approvals:
-                yield ToolApprovalRequest(part.tool_call_id, part.tool_call_id)
+                yield ToolApprovalRequest(self._id(part), self._id(part))
             return
         if self._calls:
             # A step with calls is one that goes on; this is the end.
