@@ -55,11 +55,27 @@ def posted(*texts: str) -> dict[str, Any]:
 
 
 async def told(client: httpx2.AsyncClient, path: str = SESSION) -> list[dict[str, Any]]:
-    """All that the session has said."""
+    """All that the session has said; without the places of users' messages (see `places`)."""
     response = await client.get(path, params={"offset": "-1"})
     assert response.status_code == 200, response.text
     found: list[dict[str, Any]] = response.json()
+    for item in (*found, *(message for event in found for message in event.get("messages", []))):
+        if "perdure" in item.get("metadata", {}):
+            del item["metadata"]["perdure"]
+            if not item["metadata"]:
+                del item["metadata"]
     return found
+
+
+async def places(client: httpx2.AsyncClient) -> list[tuple[str, dict[str, Any]]]:
+    """The users' messages as they were told, each with the place that its client is to post again."""
+    found = (await client.get(SESSION, params={"offset": "-1"})).json()
+    messages = [message for event in found for message in event.get("messages", [event]) if "metadata" in message]
+    return [
+        (message.get("messageId") or message["id"], message["metadata"]["perdure"])
+        for message in messages
+        if "perdure" in message["metadata"]
+    ]
 
 
 async def test_a_message_is_taken_and_answered(tmp_path: Path) -> None:
@@ -149,7 +165,12 @@ async def test_others_messages_come_live(tmp_path: Path) -> None:
             ("i", "You said: Hello"),
         ]
         (start,) = [event for event in seen if event.get("messageId") == "m2" and event["type"].endswith("START")]
-        assert start == {"type": "TEXT_MESSAGE_START", "messageId": "m2", "role": "user", "metadata": {"user": "Bob"}}
+        assert start == {
+            "type": "TEXT_MESSAGE_START",
+            "messageId": "m2",
+            "role": "user",
+            "metadata": {"user": "Bob", "perdure": {"at": 10}},
+        }
 
 
 async def test_a_picture_is_told_by_a_snapshot(tmp_path: Path) -> None:
@@ -194,15 +215,69 @@ async def test_the_same_message_again_joins_its_turn(tmp_path: Path) -> None:
         assert len(led.contexts) == 1
 
 
+async def reload(client: httpx2.AsyncClient, **more: Any) -> httpx2.Response:
+    """What `reload()` posts: the message with the place at which it was told last."""
+    sent = posted("Hi")
+    sent["messages"][0]["metadata"] = {"perdure": (await places(client))[-1][1]}
+    return await client.post(SESSION, params={"mode": "await", **more}, json=sent)
+
+
 async def test_reload_answers_again(tmp_path: Path) -> None:
-    """The last answer is removed for everyone, by a snapshot, and made again."""
+    """The last answer is removed for everyone, by a snapshot, and made again; as often as one likes."""
     async with served(counted(tmp_path, Echo)) as client:
         await client.post(SESSION, params={"mode": "await"}, json=posted("Hi"))
-        before = len(await told(client))
-        assert (await client.post(SESSION, params={"mode": "await"}, json=posted("Hi"))).status_code == 200
-        left = [{"id": "m1", "role": "user", "parts": [{"type": "text", "content": "Hi"}]}]
-        snapshot = {"type": "MESSAGES_SNAPSHOT", "messages": left}
-        assert (await told(client))[before:] == [snapshot, *answered("id2", "You said: Hi")]
+        for answer_id in ("id2", "id3"):
+            before = len(await told(client))
+            assert (await reload(client)).status_code == 200
+            left = [{"id": "m1", "role": "user", "parts": [{"type": "text", "content": "Hi"}]}]
+            snapshot = {"type": "MESSAGES_SNAPSHOT", "messages": left}
+            assert (await told(client))[before:] == [snapshot, *answered(answer_id, "You said: Hi")]
+        assert [place for _, place in await places(client)] == [{"at": 0}, {"at": 10}, {"at": 18}]
+
+
+async def test_a_reload_that_comes_twice_is_one(tmp_path: Path) -> None:
+    """Its bytes are the same, and its client keeps places: so it is no other reload."""
+    async with served(counted(tmp_path, Echo)) as client:
+        await client.post(SESSION, params={"mode": "await"}, json=posted("Hi"))
+        sent = posted("Hi")
+        sent["messages"][0]["metadata"] = {"perdure": {"at": 0}}
+        for _ in range(2):
+            await client.post(SESSION, params={"mode": "await"}, json=sent)
+        assert [event["runId"] for event in await told(client) if event["type"] == "RUN_FINISHED"] == ["id1", "id2"]
+
+
+async def test_a_reload_amid_the_answer_begins_anew(tmp_path: Path) -> None:
+    """It is told from a repetition by the place in it."""
+    led = led_room()
+    async with served(counted(tmp_path, led)) as client:
+        lead(led, "Hi", "Hel")
+        await client.post(SESSION, json=posted("Hi"))
+        await eventually(lambda: _has(client, "TEXT_MESSAGE_CONTENT", 2))
+        assert (await reload(client, mode="immediate")).status_code == 202
+        lead(led, "Hi", "Hello", None)
+        await eventually(lambda: _has(client, "RUN_FINISHED", 2))
+        messages = (await client.get("/api/chat/r/messages")).json()
+        assert [message["id"] for message in messages] == ["m1", "id2"]
+        assert messages[1]["parts"][-1]["text"] == "Hello"
+
+
+async def test_a_client_that_keeps_no_places_may_reload(tmp_path: Path) -> None:
+    """Older ones: the same bytes, after the answer has ended, are a reload."""
+    async with served(counted(tmp_path, Echo)) as client:
+        for _ in range(2):
+            await client.post(SESSION, params={"mode": "await"}, json=posted("Hi"))
+        messages = (await client.get("/api/chat/r/messages")).json()
+        assert [message["id"] for message in messages] == ["m1", "id2"]
+
+
+async def test_a_changed_message_is_an_edit(tmp_path: Path) -> None:
+    """Known by its id, with another text: what came after it is gone."""
+    async with served(counted(tmp_path, Echo)) as client:
+        for count in (1, 2):
+            await client.post(SESSION, params={"mode": "await"}, json=posted(*["Hi", "Bye"][:count]))
+        await client.post(SESSION, params={"mode": "await"}, json=posted("Hello"))
+        messages = (await client.get("/api/chat/r/messages")).json()
+        assert [message["parts"][-1]["text"] for message in messages] == ["Hello", "You said: Hello"]
 
 
 async def test_a_late_repetition_removes_nothing(tmp_path: Path) -> None:
@@ -292,7 +367,7 @@ async def test_the_door_is_kept(tmp_path: Path) -> None:
         ann = {"authorization": "ann"}
         assert (await client.post(SESSION, json=posted("Hi"), headers=ann)).status_code == 202
         start = (await client.get(SESSION, headers=ann)).json()[0]
-        assert (start["messageId"], start["metadata"]) == ("m1", {"user": "Ann"})
+        assert (start["messageId"], start["metadata"]) == ("m1", {"user": "Ann", "perdure": {"at": 0}})
 
 
 async def test_other_sites_see_the_streams_headers(tmp_path: Path) -> None:

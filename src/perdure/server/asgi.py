@@ -38,6 +38,7 @@ from .replies import error_reply
 from .rpc import Rpc
 from .session import Sessions
 from .streams.surface import StreamSurface, is_stream_path
+from .tanstack import ChatPosts, TanStack
 from .websocket import CLOSE_TRY_LATER, serve_socket
 
 log = structlog.get_logger("perdure.server")
@@ -135,8 +136,11 @@ class Server:
             urls = self._streams.turn_urls if self._streams is not None and self._double_answer else None
             chat = AiSdk(self.runtime, self._door, self._room_class, urls)
             self._chat_socket = ChatSocket(self.runtime, self._door, self._room_class, chat)
+            tanstack = TanStack(self.runtime, self._door, self._room_class)
+            posts = ChatPosts(chat, tanstack)
             routes += [
-                Route("/api/chat", _endpoint(chat.post), methods=["POST"]),
+                Route("/api/chat", _endpoint(posts.post), methods=["POST"]),
+                Route("/api/chat", _endpoint(tanstack.get)),
                 Route("/api/chat/{id}/stream", _endpoint(chat.resume)),
                 Route("/api/chat/{id}/stop", _endpoint(chat.stop), methods=["POST"]),
                 Route("/api/chat/{id}/messages", _endpoint(chat.messages)),
@@ -149,7 +153,7 @@ class Server:
             ]
             if self._streams is not None:
                 durable = DurableChat(self.runtime, chat, self._streams.turn_urls)
-                sessions = Sessions(self.runtime, self._door, self._room_class, chat, self._streams)
+                sessions = Sessions(self.runtime, self._door, self._room_class, self._streams)
                 routes += [
                     Route("/api/durable-chat", _endpoint(durable.post), methods=["POST"]),
                     Route("/api/durable-chat/{id}/stream", _endpoint(durable.resume)),

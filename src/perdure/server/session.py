@@ -7,8 +7,10 @@
         refused: {"error": text, "code", "retryable"}; the transport shows the text
     GET  /api/chat/{id}/session    the room's session stream, by the Durable Streams protocol
 
-A post that ends with a message that the room knows came twice, or is what `reload()` of a client sends:
-where that message's answer is the last thing that was said, it is made again.
+Only what is new in the list counts (see `chat/asking.py`): a message that the room does not know or that was
+changed, a known one whose answer is to be made again (``reload``), results of tools and approvals in an
+assistant's message. Posts have no names. The same bytes again are the same post: it is read again, not done
+again; only the first message of a client, sent again when its answer has ended, is taken for a ``reload``.
 
 The stream holds the whole conversation as AG-UI events and never ends; it is made when it is
 first asked for. It can be read at ``/v1/stream/rooms/{id}/session``, too.
@@ -16,35 +18,41 @@ first asked for. It can be read at ``/v1/stream/rooms/{id}/session``, too.
 
 from __future__ import annotations
 
+import hashlib
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from ..chat.asking import Asked, take_asked
 from ..chat.room import ChatRoom
-from ..chat.submitted import Submitted
+from ..chat.runs import Run
 from ..chat.transcript import stream_name
-from ..errors import BadArguments, PerdureError, RemoteProtocolError
+from ..errors import PerdureError, RemoteProtocolError
+from ..models.base import ToolSpec
 from ..objects.cursor import StreamCursor
 from ..objects.instance import Instance
 from ..objects.runtime import Runtime
 from ..values import ObjectId
+from ..wire.agui_events import OWN_METADATA
 from ..wire.agui_requests import parse_session_request
-from .aisdk import CHAT_BODY_BYTES_MAX, AiSdk
+from ..wire.ui_requests import client_tools
+from .aisdk import CHAT_BODY_BYTES_MAX
 from .auth import Door
 from .replies import RETRY_AFTER_S, json_reply, read_body
 from .streams.surface import StreamSurface
+
+_PLACE = f'"{OWN_METADATA}":{{"at":'.encode()
+"""Is in a post whose client keeps what it was told of its messages (see `SessionLog`)."""
 
 
 class Sessions:
     """The session routes for one class of rooms."""
 
-    def __init__(
-        self, runtime: Runtime, door: Door, room_class: type[ChatRoom], chat: AiSdk, surface: StreamSurface
-    ) -> None:
+    def __init__(self, runtime: Runtime, door: Door, room_class: type[ChatRoom], surface: StreamSurface) -> None:
         self._runtime = runtime
         self._door = door
         self._class = room_class
-        self._chat = chat
         self._surface = surface
 
     async def post(self, request: Request) -> Response:
@@ -65,16 +73,21 @@ class Sessions:
         body = await read_body(request, "chat_body_bytes_max", CHAT_BODY_BYTES_MAX)
         limit = self._runtime.limits.message_bytes_max
         parsed = parse_session_request(body, chat_id=object_id.name, message_bytes_max=limit)
-        await self._open(object_id)
-        submitted = await self._chat.take(parsed, user)
-        if submitted is not None and submitted.known:
-            submitted = await self._reload(object_id, submitted)
-        if submitted is None:
-            raise BadArguments("there is nothing to answer in this room")
+        told = client_tools(parsed.extra) or ()
+        tools = [ToolSpec(tool.name, tool.description, tool.parameters) for tool in told]
+        asked = Asked(
+            f"post {hashlib.sha256(body).hexdigest()}",
+            parsed.messages,
+            parsed.new_message,
+            user.name,
+            tools or None,
+            certain=_PLACE in body,
+        )
+        run = await self._take(object_id, asked)
         if mode == "immediate":
             return Response(status_code=202)
-        if submitted.answer_id is not None:
-            await self._end_of(object_id, submitted.answer_id)
+        if run.answer_id is not None:
+            await self._end_of(object_id, stream_name(run.answer_id, run.leg))
         return Response(status_code=200)
 
     async def read(self, request: Request) -> ASGIApp:
@@ -83,27 +96,15 @@ class Sessions:
         await self._door.admit(request, object_id.name)
         return self._surface.session_reader(object_id)
 
-    async def _open(self, object_id: ObjectId) -> None:
-        async def work(instance: Instance) -> None:
+    async def _take(self, object_id: ObjectId, asked: Asked) -> Run:
+        async def work(instance: Instance) -> Run:
             assert isinstance(instance.object, ChatRoom)
             instance.object.open_session()
-
-        await self._runtime.run_in(object_id, work)
-
-    async def _reload(self, object_id: ObjectId, known: Submitted) -> Submitted | None:
-        """Make the answer to a known message again, where it has ended and nothing was said since."""
-
-        async def work(instance: Instance) -> Submitted | None:
-            room = instance.object
-            assert isinstance(room, ChatRoom)
-            last = await room.messages(1)
-            if known.answer_id in (None, room.streaming_answer) or last[0].id != known.answer_id:
-                return known
-            return room.regenerate(known.answer_id)
+            return take_asked(instance.object, asked)
 
         return await self._runtime.run_in(object_id, work)
 
-    async def _end_of(self, object_id: ObjectId, answer_id: str) -> None:
-        async with StreamCursor(self._runtime, object_id, stream_name(answer_id)) as cursor:
+    async def _end_of(self, object_id: ObjectId, name: str) -> None:
+        async with StreamCursor(self._runtime, object_id, name) as cursor:
             while not (await cursor.next()).closed:
                 pass

@@ -22,14 +22,23 @@ KEEP_ALIVE = sse_comment("keep-alive")
 class EventStream:
     """An ASGI response that sends blocks of events as they come.
 
+    ``keep_alive`` is sent in silence: what clients of the format skip, a comment by default.
     ``blocks`` yields encoded events; it ends by itself when the stream has its end. The client's
     leaving only ends the reading. When ``blocks`` raises, the connection is cut without a polite
     end, so that the client knows that something is missing and resumes.
     """
 
-    def __init__(self, blocks: AsyncIterator[bytes], headers: dict[str, str], status: int = 200) -> None:
+    def __init__(
+        self,
+        blocks: AsyncIterator[bytes],
+        headers: dict[str, str],
+        status: int = 200,
+        *,
+        keep_alive: bytes = KEEP_ALIVE,
+    ) -> None:
         self._blocks = blocks
         self._status = status
+        self._keep_alive = keep_alive
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,7 +54,7 @@ class EventStream:
                 if gone.done():
                     return
                 if not pending.done():
-                    await send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+                    await send({"type": "http.response.body", "body": self._keep_alive, "more_body": True})
                     continue
                 block, pending = pending.result(), None
                 if not block:

@@ -9,21 +9,24 @@ NDJSON       ``{"id":"7.0","chunk":{...}}\n``       `fetchHttpStream`, `xhrHttpS
 
 A run's events come from a stream of chunks, and each chunk makes any number of them. The id ``7.1`` is the second
 event of the seventh chunk; the same chunks always make the same events, so an id is good for ever, wherever
-it is read. ``0.0`` is `accepted`, which is said before there is any chunk: clients that join a run give up when
-nothing comes within two seconds. Who asks with an id is told what comes strictly after it.
+it is read. Who asks with an id is told what comes strictly after it; where that is nothing, the last event comes
+again under a new id, since a client believes in no end that it has not seen in the same response. ``0.0`` is
+`accepted`, which is said before there is any chunk: clients that join a run give up when
+nothing comes within two seconds.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from ..errors import OffsetError, PerdureError
 from .agui import AguiEncoder
 from .agui_events import agui_event
 from .json_text import encode_json
 from .sse import sse_event
+from .ui_chunks import Chunk
 
 Framing = Literal["sse", "ndjson"]
 
@@ -97,6 +100,7 @@ class RunFrames:
         self._framing: Framing = framing
         self._frames: list[tuple[bytes, ...]] = []
         self._named: dict[int, tuple[int, ...]] = {}
+        self._last = b""
 
     @property
     def count(self) -> int:
@@ -113,6 +117,7 @@ class RunFrames:
                 problems.append(error)
                 events = []
             number = len(self._frames) + 1
+            self._last = events[-1] if events else self._last
             named = tuple(index for index, event in enumerate(events) if event.startswith(b'{"type":"RUN_'))
             if named:
                 self._named[number - 1] = named
@@ -131,6 +136,15 @@ class RunFrames:
             blocks.extend(frames[after.event + 1 :] if position == after.chunk - 1 else frames)
         return b"".join(blocks)
 
+    def is_over(self, after: EventId) -> bool:
+        """Whether nothing comes after that place, in a run that has ended."""
+        return after >= (len(self._frames), len(self._frames[-1]) - 1) if self._frames else False
+
+    def end_again(self, after: EventId, run_id: str) -> bytes:
+        """The run's last event, as one that comes after that place."""
+        event = self._last.replace(self._run_id, _json_run_id(run_id))
+        return frame(event, EventId(max(after.chunk, len(self._frames)) + 1, 0), self._framing)
+
     def _renamed(self, position: int, run_id: str) -> tuple[bytes, ...]:
         frames, theirs = list(self._frames[position]), _json_run_id(run_id)
         for index in self._named[position]:
@@ -138,7 +152,11 @@ class RunFrames:
         return tuple(frames)
 
 
-def leg_encoder(encoder: AguiEncoder, earlier: Sequence[bytes]) -> Callable[[bytes], list[bytes]]:
+Encode: TypeAlias = Callable[[bytes | str | Chunk], list[bytes]]
+"""From a chunk to its events; raises RemoteProtocolError."""
+
+
+def leg_encoder(encoder: AguiEncoder, earlier: Sequence[bytes]) -> Encode:
     """Encodes one leg for a client that knows what came ``earlier``."""
     for chunk in earlier:
         encoder.encode_earlier(chunk)
@@ -147,11 +165,11 @@ def leg_encoder(encoder: AguiEncoder, earlier: Sequence[bytes]) -> Callable[[byt
     return encoder.encode
 
 
-def whole_encoder(encoder: AguiEncoder, earlier_count: int) -> Callable[[bytes], list[bytes]]:
+def whole_encoder(encoder: AguiEncoder, earlier_count: int) -> Encode:
     """Encodes an answer from its beginning as one run: the first ``earlier_count`` chunks are of earlier legs."""
     left = earlier_count
 
-    def encode(chunk: bytes) -> list[bytes]:
+    def encode(chunk: bytes | str | Chunk) -> list[bytes]:
         nonlocal left
         if left == 0:
             return encoder.encode(chunk)

@@ -16,10 +16,10 @@ from ..errors import RemoteProtocolError
 from .json_text import encode_json
 
 OWN_METADATA = "perdure"
-"""The key of a message's metadata under which clients carry what the room wants to hear again from them."""
+"""The key of a message's metadata under which clients carry what the server wants to hear again from them."""
 
-_RESERVED_METADATA = ("tanstack", OWN_METADATA)
-"""Keys of a message's metadata that are not the application's: TanStack reads orders from its own."""
+_RESERVED_METADATA = "tanstack"
+"""The key of a message's metadata that TanStack reads orders from."""
 
 
 def agui_event(type: str, **fields: Any) -> bytes:
@@ -34,8 +34,13 @@ def agui_event(type: str, **fields: Any) -> bytes:
 
 
 def client_metadata(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A message's metadata as applications know them, on either side; None where nothing is left."""
-    return {key: value for key, value in (metadata or {}).items() if key not in _RESERVED_METADATA} or None
+    """A message's metadata as clients may have it; None where nothing is left."""
+    return {key: value for key, value in (metadata or {}).items() if key != _RESERVED_METADATA} or None
+
+
+def given_metadata(metadata: dict[str, Any]) -> dict[str, Any] | None:
+    """The application's share of what a client has as a message's metadata; None where it has none."""
+    return {key: value for key, value in metadata.items() if key not in (_RESERVED_METADATA, OWN_METADATA)} or None
 
 
 def result_text(output: Any) -> str:

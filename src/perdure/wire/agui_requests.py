@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from ..errors import LimitExceeded, RemoteProtocolError, WireError
-from .agui_events import client_metadata
+from .agui_events import given_metadata
 from .agui_tools import FAILED
 from .json_text import decode_json
 from .messages import ChatMessage, Role
@@ -101,7 +101,7 @@ def parse_ui_message(item: Any, where: str) -> ChatMessage:
         id=message_id or "",
         role=role,
         parts=list(_own_parts(_given_parts(item, where), where)),
-        metadata=client_metadata(metadata) if isinstance(metadata, dict) else None,
+        metadata=given_metadata(metadata) if isinstance(metadata, dict) else None,
     )
 
 

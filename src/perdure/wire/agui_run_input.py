@@ -28,25 +28,15 @@ from .agui_requests import Part, check_new_message, json_or_text, parse_ui_messa
 from .agui_tools import FAILED
 from .json_text import decode_json
 from .messages import ChatMessage
+from .ui_requests import ClientTool
 
 RUN_ID_BYTES_MAX = 512
 """Longest name of a run: it is kept with the room."""
-
-CLIENT_TOOLS_MAX = 128
-"""Tools that one request may bring."""
 
 _CALL_FIELDS: tuple[str, ...] = ("type", "toolName", "toolCallId", "input")
 
 _NOT_SAID = frozenset({"reasoning", "activity"})
 """Roles of messages that say what another message has as well, or nothing to the model."""
-
-
-class ClientTool(msgspec.Struct, frozen=True):
-    """A tool that the client carries out; ``parameters`` is the JSON Schema of its input."""
-
-    name: str
-    description: str
-    parameters: dict[str, Any]
 
 
 class RunInput(msgspec.Struct, frozen=True):
@@ -174,8 +164,6 @@ def _tools(given: Any) -> list[ClientTool]:
         return []
     if not isinstance(given, list):
         raise RemoteProtocolError("`tools` is not an array")
-    if len(given) > CLIENT_TOOLS_MAX:
-        raise RemoteProtocolError(f"a request brings at most {CLIENT_TOOLS_MAX} tools (client_tools_max)")
     return [_tool(item, f"`tools[{index}]`") for index, item in enumerate(given)]
 
 
@@ -183,11 +171,8 @@ def _tool(item: Any, where: str) -> ClientTool:
     if not isinstance(item, dict) or not isinstance(item.get("name"), str) or not item["name"]:
         raise RemoteProtocolError(f"{where} has no `name`")
     description, parameters = item.get("description"), item.get("parameters")
-    return ClientTool(
-        item["name"],
-        description if isinstance(description, str) else "",
-        parameters if isinstance(parameters, dict) else {"type": "object", "properties": {}},
-    )
+    tool = ClientTool(item["name"], description if isinstance(description, str) else "")
+    return ClientTool(tool.name, tool.description, parameters) if isinstance(parameters, dict) else tool
 
 
 def _extra(fields: dict[str, Any]) -> dict[str, Any]:

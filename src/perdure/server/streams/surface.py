@@ -241,7 +241,7 @@ class StreamSurface:
         reply: Reply | None
         try:
             if name == SESSION_STREAM and isinstance(instance.object, ChatRoom):
-                instance.object.open_session()
+                instance.object.open_session(fresh=read is not None and read.offset in (None, "-1"))
             stream = instance.streams.get(name)
             if stream.durable_position == 0 < stream.position:
                 # Just made: its first reader is to see all that it begins with.

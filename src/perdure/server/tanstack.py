@@ -1,0 +1,352 @@
+"""TanStack AI's `fetchServerSentEvents` and `fetchHttpStream`: post a message, read the answer; go on; join; hydrate.
+
+::
+
+    POST /api/chat                          RunAgentInput -> the run's AG-UI events
+         with Last-Event-ID                 the same run again, strictly after that event
+    GET  /api/chat?offset=-1&runId=         the answer of a run, from its beginning
+    GET  /api/chat?threadId=&limit=&before= {"messages", "activeRun", "interrupts", "page"}
+
+Server-sent events, or lines of JSON where the address has ``format=ndjson`` (or the request accepts
+``application/x-ndjson``). The thread is the room. A client that leaves stops nothing; a run that is posted again
+is read again and never asked twice. A body ends cleanly only after the run has ended.
+
+A run is one leg of an answer. Who *joins* gets the whole answer as one run: its client has thrown away what it
+had of it. The run ids that `hydrate` gives out say the room as well (``answer@room``), since a client that
+joins names nothing else. For a run id of the client's own the address must have ``threadId=``, or this server have
+taken the run itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from weakref import WeakValueDictionary
+
+import structlog
+from starlette.requests import Request
+from starlette.types import ASGIApp
+
+from ..chat.asking import Asked, take_asked
+from ..chat.earlier import chunks_before
+from ..chat.room import ChatRoom
+from ..chat.runs import Run, Runs
+from ..chat.transcript import StoredMessage, stream_name
+from ..errors import RemoteProtocolError
+from ..models.base import ToolSpec
+from ..objects.cursor import StreamCursor
+from ..objects.instance import Instance
+from ..objects.runtime import Runtime
+from ..values import ObjectId
+from ..wire.agui import AguiEncoder
+from ..wire.agui_delivery import (
+    ACCEPTED,
+    CONTENT_TYPES,
+    KEEP_ALIVES,
+    EventId,
+    Framing,
+    RunFrames,
+    accepted,
+    empty_run,
+    leg_encoder,
+    parse_event_id,
+    whole_encoder,
+)
+from ..wire.agui_messages import client_message
+from ..wire.agui_run_input import RunInput, parse_run_input
+from ..wire.messages import ChatMessage
+from .aisdk import AiSdk
+from .auth import Door, User
+from .replies import json_reply, read_body
+from .sse import EventStream
+
+log = structlog.get_logger("perdure.server")
+
+RUN_BODY_BYTES_MAX = 32 * 1024 * 1024
+"""Largest request body: clients send their whole list of messages with each."""
+
+HYDRATE_MESSAGES_MAX = 1_000
+"""Messages in one page of a hydration."""
+
+RUN_ROOMS_KEPT_MAX = 10_000
+"""Runs whose rooms this server remembers, for clients that join by a run id alone."""
+
+FIRST_READ_BYTES = 32 * 1024
+"""Bytes of chunks that are encoded at a time: a long answer must not hold up other rooms."""
+
+HEADERS = {"cache-control": "no-cache", "connection": "keep-alive", "x-accel-buffering": "no"}
+
+_ROOM_MARK = "@"
+
+
+class ChatPosts:
+    """``POST /api/chat``, where clients of two kinds post: those of TanStack name their run."""
+
+    def __init__(self, chat: AiSdk, tanstack: TanStack) -> None:
+        self._chat = chat
+        self._tanstack = tanstack
+
+    async def post(self, request: Request) -> ASGIApp:
+        """Hand the request to whom it is for."""
+        return await (self._tanstack if "x-run-id" in request.headers else self._chat).post(request)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSource:
+    """What a reader of a run is told: the events of ``earlier`` chunks and of the leg's stream.
+
+    ``whole``: from the answer's beginning; else the earlier legs are what the client knows already.
+    """
+
+    object_id: ObjectId
+    answer_id: str
+    leg: int
+    whole: bool
+    earlier: tuple[bytes, ...] = ()
+
+
+class TanStack:
+    """The routes of TanStack AI's clients for one class of rooms."""
+
+    def __init__(self, runtime: Runtime, door: Door, room_class: type[ChatRoom]) -> None:
+        self._runtime = runtime
+        self._door = door
+        self._class = room_class
+        self._frames: WeakValueDictionary[tuple[Any, ...], RunFrames] = WeakValueDictionary()
+        self._rooms: OrderedDict[str, str] = OrderedDict()
+
+    # --- requests
+
+    async def post(self, request: Request) -> ASGIApp:
+        """``POST /api/chat`` of a client that names its run."""
+        user = await self._door.admit(request)  # before the body: strangers cannot make us read
+        body = await read_body(request, "run_body_bytes_max", RUN_BODY_BYTES_MAX)
+        return await self.answer(request, user, body)
+
+    async def answer(self, request: Request, user: User, body: bytes) -> ASGIApp:
+        """The run that an admitted user's request asks for.
+
+        Raises:
+            PerdureError: in many ways; nothing was done then.
+        """
+        framing = _framing(request)
+        after = _after(request)
+        parsed = parse_run_input(body, message_bytes_max=self._runtime.limits.message_bytes_max)
+        object_id = self._runtime.object_id(self._class, parsed.thread_id)
+        self._door.enter(user, object_id.name)
+        self._remember(parsed.run_id, object_id.name)
+        source = await self._take(object_id, parsed, user, only_known=after is not None)
+        return self._events(source, parsed.thread_id, parsed.run_id, after, framing)
+
+    async def get(self, request: Request) -> ASGIApp:
+        """``GET /api/chat``: join a run, or hydrate a thread."""
+        run_id, thread_id = request.query_params.get("runId"), request.query_params.get("threadId")
+        if run_id is not None:
+            return await self._join(request, run_id, thread_id)
+        if not thread_id:
+            raise RemoteProtocolError("the address names neither a run (`runId`) nor a thread (`threadId`)")
+        return await self._hydrate(request, thread_id)
+
+    # --- a run
+
+    async def _take(self, object_id: ObjectId, parsed: RunInput, user: User, *, only_known: bool) -> RunSource | None:
+        tools = [ToolSpec(tool.name, tool.description, tool.parameters) for tool in parsed.tools]
+        asked = Asked(parsed.run_id, parsed.messages, parsed.new_message, user.name, tools or None)
+
+        async def work(instance: Instance) -> RunSource | None:
+            room = instance.object
+            assert isinstance(room, ChatRoom)
+            if only_known and Runs(room.storage).find(parsed.run_id) is None:
+                raise RemoteProtocolError(f"there is no run {parsed.run_id!r} to go on with")
+            run = take_asked(room, asked)
+            if run.answer_id is None:
+                return None
+            answer = room.transcript.find(run.answer_id)
+            earlier = () if answer is None else tuple(chunks_before(room.streams, answer, run.leg))
+            return _source(room, object_id, run.answer_id, run.leg, earlier, whole=False)
+
+        return await self._runtime.run_in(object_id, work)
+
+    async def _join(self, request: Request, run_id: str, thread_id: str | None) -> ASGIApp:
+        framing = _framing(request)
+        after = _after(request)
+        answer_id, _, room_name = run_id.partition(_ROOM_MARK)
+        room_name = room_name or thread_id or self._rooms.get(run_id, "")
+        user = await self._door.admit(request)
+        if not room_name:
+            raise RemoteProtocolError(f"there is no run {run_id[:80]!r}, or its address does not name the thread")
+        object_id = self._runtime.object_id(self._class, room_name)
+        self._door.enter(user, room_name)
+
+        async def work(instance: Instance) -> RunSource:
+            room = instance.object
+            assert isinstance(room, ChatRoom)
+            run = Runs(room.storage).find(run_id) or Run(answer_id, 1)
+            return _whole(room, object_id, run)
+
+        source = await self._runtime.run_in(object_id, work) if self._runtime.exists(object_id) else None
+        if source is None:
+            raise RemoteProtocolError(f"there is no run {run_id[:80]!r}")
+        return self._events(source, room_name, run_id, after, framing)
+
+    def _remember(self, run_id: str, room: str) -> None:
+        self._rooms[run_id] = room
+        self._rooms.move_to_end(run_id)
+        if len(self._rooms) > RUN_ROOMS_KEPT_MAX:
+            self._rooms.popitem(last=False)
+
+    # --- its events
+
+    def _events(
+        self, source: RunSource | None, thread_id: str, run_id: str, after: EventId | None, framing: Framing
+    ) -> EventStream:
+        if source is None:
+            blocks = _once(empty_run(thread_id, run_id, framing))
+        else:
+            blocks = self._blocks(source, run_id, after, framing)
+        headers = {"content-type": CONTENT_TYPES[framing], **HEADERS}
+        return EventStream(blocks, headers, keep_alive=KEEP_ALIVES[framing])
+
+    async def _blocks(
+        self, source: RunSource, run_id: str, after: EventId | None, framing: Framing
+    ) -> AsyncIterator[bytes]:
+        frames = self._frames_of(source, framing)
+        position = len(source.earlier) if source.whole else 0
+        if after is None:
+            after = ACCEPTED
+            yield accepted(framing)
+        if block := frames.block(0, position, after, run_id):
+            yield block
+        name = stream_name(source.answer_id, source.leg)
+        async with StreamCursor(self._runtime, source.object_id, name) as cursor:
+            while True:
+                batch = await cursor.next(FIRST_READ_BYTES)
+                end = position + len(batch.entries)
+                _encode(frames, batch.entries[max(0, frames.count - position) :], source)
+                if block := frames.block(position, end, after, run_id):
+                    yield block
+                position = end
+                if batch.closed:
+                    if frames.is_over(after):
+                        yield frames.end_again(after, run_id)
+                    return
+
+    def _frames_of(self, source: RunSource, framing: Framing) -> RunFrames:
+        """The run's events, which all who read it at the same time share."""
+        key = (source.object_id, source.answer_id, source.leg, source.whole, framing)
+        frames = self._frames.get(key)
+        if frames is None:
+            run_id = source.answer_id if source.leg == 1 else f"{source.answer_id}.{source.leg}"
+            encoder = AguiEncoder(source.object_id.name, run_id)
+            if source.whole:
+                encode = whole_encoder(encoder, len(source.earlier))
+            else:
+                encode = leg_encoder(encoder, source.earlier)
+            frames = self._frames[key] = RunFrames(encode, run_id, framing)
+            if source.whole:
+                _encode(frames, source.earlier, source)
+        return frames
+
+    # --- a thread
+
+    async def _hydrate(self, request: Request, thread_id: str) -> ASGIApp:
+        object_id = self._runtime.object_id(self._class, thread_id)
+        await self._door.admit(request, object_id.name)
+        limit, before = _page_of(request)
+        empty: dict[str, Any] = {"messages": [], "activeRun": None, "interrupts": None}
+        if not self._runtime.exists(object_id):
+            return json_reply({**empty, "page": {"truncated": False}})
+
+        async def work(instance: Instance) -> dict[str, Any]:
+            room = instance.object
+            assert isinstance(room, ChatRoom)
+            return {**empty, **_hydration(room, limit, before)}
+
+        return json_reply(await self._runtime.run_in(object_id, work))
+
+
+def _source(
+    room: ChatRoom, object_id: ObjectId, answer_id: str, leg: int, earlier: tuple[bytes, ...], *, whole: bool
+) -> RunSource:
+    if room.streams.find(stream_name(answer_id, leg)) is None:
+        raise RemoteProtocolError("this run ended long ago: its answer is in the messages")
+    return RunSource(object_id, answer_id, leg, whole, earlier)
+
+
+def _whole(room: ChatRoom, object_id: ObjectId, run: Run) -> RunSource:
+    """The answer of a run, from its beginning to the end of its newest leg."""
+    if run.answer_id is None:
+        raise RemoteProtocolError("no answer came of this run")
+    answer = room.transcript.find(run.answer_id)
+    if answer is None:  # its turn has not begun
+        return _source(room, object_id, run.answer_id, 1, (), whole=True)
+    earlier = tuple(chunks_before(room.streams, answer, answer.leg))
+    return _source(room, object_id, answer.id, answer.leg, earlier, whole=True)
+
+
+def _hydration(room: ChatRoom, limit: int, before: str | None) -> dict[str, Any]:
+    """The newest messages of a room, and the run that is under way.
+
+    The answer that is being given comes last: a client that joins its run drops the last message.
+    """
+    before_seq = None
+    if before is not None:
+        oldest = room.transcript.find(before)
+        if oldest is None:
+            raise RemoteProtocolError(f"there is no message {before[:80]!r}")
+        before_seq = oldest.seq
+    stored = room.transcript.newest(limit + 1, before_seq)
+    truncated, stored = len(stored) > limit, stored[-limit:]
+    page: dict[str, Any] = {"truncated": truncated}
+    if truncated:
+        page["cursor"] = stored[0].id
+    running = room.running
+    shown = [_shown(item) for item in stored if running is None or item.id != running.answer.id]
+    active = None
+    if before is None and running is not None:
+        shown.append(_shown(running.answer, running.fold.message()))
+        active = running.answer.id
+    elif before is None and (waiting := room.transcript.waiting()):
+        active = waiting[0].answer_id
+    run = None if active is None else {"runId": f"{active}{_ROOM_MARK}{room.name}"}
+    return {"messages": shown, "activeRun": run, "page": page}
+
+
+def _shown(stored: StoredMessage, message: ChatMessage | None = None) -> dict[str, Any]:
+    created = datetime.fromtimestamp(stored.created_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    return {**client_message(message or stored.message), "createdAt": created.replace("+00:00", "Z")}
+
+
+def _encode(frames: RunFrames, chunks: tuple[bytes, ...] | list[bytes], source: RunSource) -> None:
+    for problem in frames.extend(chunks):
+        log.error("chunk left out of a run", room=source.object_id.name, error=str(problem))
+
+
+async def _once(block: bytes) -> AsyncIterator[bytes]:
+    yield block
+
+
+def _framing(request: Request) -> Framing:
+    named = request.query_params.get("format")
+    if named is None:
+        return "ndjson" if CONTENT_TYPES["ndjson"] in request.headers.get("accept", "") else "sse"
+    if named not in ("sse", "ndjson"):
+        raise RemoteProtocolError("format is sse or ndjson")
+    return "sse" if named == "sse" else "ndjson"
+
+
+def _after(request: Request) -> EventId | None:
+    """The event after which a reader goes on; None for one that begins."""
+    given = request.headers.get("last-event-id") or request.query_params.get("offset")
+    return None if given in (None, "-1") else parse_event_id(str(given))
+
+
+def _page_of(request: Request) -> tuple[int, str | None]:
+    limit = request.query_params.get("limit", str(HYDRATE_MESSAGES_MAX))
+    if not re.fullmatch("[0-9]{1,4}", limit) or not 0 < int(limit) <= HYDRATE_MESSAGES_MAX:
+        raise RemoteProtocolError(f"limit is a number from 1 to {HYDRATE_MESSAGES_MAX}")
+    return int(limit), request.query_params.get("before") or None
