@@ -5,10 +5,13 @@ A room's model is chosen by its name: ``words-1`` is answered by the script ``wo
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
+from typing import Any
 
-from perdure import App, ChatRoom
+from perdure import App, ChatRoom, tool
+from perdure.errors import ToolError
 from perdure.models.base import TurnContext
 from perdure.models.registry import resolve_model
 from perdure.models.scripted import ScriptedModel, ScriptOptions
@@ -48,6 +51,11 @@ MODELS = {
     "echo": resolve_model("scripted:echo"),
     "late": resolve_model("scripted:count=10&first_delay_ms=700"),
     "broken": resolve_model("scripted:count=20&delay_ms=5&error_at=8"),
+    "tour": resolve_model("scripted:tour&speed=3"),
+    "weather": resolve_model("scripted:tool=weather&delay_ms=20"),
+    "refund": resolve_model("scripted:tool=refund"),
+    "locate": resolve_model("scripted:tool=locate"),
+    "fragile": resolve_model("scripted:tool=fragile"),
     "code": ScriptedModel(
         chunks=[CODE_ANSWER[start : start + 7] for start in range(0, len(CODE_ANSWER), 7)],
         options=ScriptOptions(delay_ms=15),
@@ -67,6 +75,30 @@ class Room(ChatRoom):
                 self.storage.put("failed", True)
         async for piece in MODELS[script].respond(turn):
             yield piece
+
+    @tool
+    async def weather(self, city: str) -> AsyncIterator[dict[str, Any]]:
+        """The weather in a city."""
+        yield {"progress": f"asking about {city}"}
+        await asyncio.sleep(1.5)
+        yield {"city": city, "degrees": 21, "sky": "sunny"}
+
+    @tool(approval=True)
+    async def refund(self, order: int) -> dict[str, Any]:
+        """Give the money for an order back."""
+        done = self.storage.get("refunds", 0) + 1
+        self.storage.put("refunds", done)
+        return {"order": order, "refunds": done}
+
+    @tool(client=True)
+    async def locate(self, accuracy: str) -> str:
+        """Where the person is; their client knows."""
+        raise NotImplementedError
+
+    @tool
+    async def fragile(self, text: str) -> str:
+        """It breaks."""
+        raise ToolError(f"there is no line to {text}")
 
     @callable
     async def fill(self, count: int) -> None:

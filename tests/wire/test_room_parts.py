@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from perdure.wire.fold import MessageFold
+from perdure.wire.fold import MessageFold, fold
+from perdure.wire.messages import ChatMessage
 from perdure.wire.room import Wait
 from perdure.wire.room_parts import growing_parts, parts_beside_text, waits_of
 from perdure.wire.ui_chunks import (
+    Finish,
+    FinishStep,
     ReasoningDelta,
     ReasoningEnd,
     ReasoningStart,
@@ -14,8 +17,10 @@ from perdure.wire.ui_chunks import (
     TextDelta,
     TextEnd,
     TextStart,
+    ToolInputAvailable,
     ToolInputDelta,
     ToolInputStart,
+    ToolOutputAvailable,
 )
 
 TEXT = {"type": "text", "text": "Hi", "state": "done"}
@@ -60,6 +65,26 @@ def test_a_growing_text_says_what_its_chunks_call_it() -> None:
             "input": {"id": 4},
         },
     ]
+
+
+def test_a_growing_answer_can_be_taken_up_anywhere() -> None:
+    """From what it is after any of its chunks, the rest makes the same message."""
+    chunks = [
+        *(Start("a1"), StartStep(), ReasoningStart("r1"), ReasoningDelta("r1", "Hm"), ReasoningDelta("r1", "m")),
+        *(ReasoningEnd("r1"), TextStart("t1"), TextDelta("t1", "One"), TextDelta("t1", "."), TextEnd("t1")),
+        *(ToolInputStart("c1", "order"), ToolInputDelta("c1", '{"id":4'), ToolInputDelta("c1", "7}")),
+        *(ToolInputAvailable("c1", "order", {"id": 47}), ToolOutputAvailable("c1", {"state": "sent"})),
+        *(FinishStep(), StartStep(), TextStart("t1"), TextDelta("t1", "Sent."), TextEnd("t1"), FinishStep()),
+        Finish("stop"),
+    ]
+    whole = fold(chunks).message()
+    for cut in range(1, len(chunks)):
+        begun = fold(chunks[:cut])
+        snapshot = ChatMessage("a1", "assistant", growing_parts(begun))
+        taken_up = MessageFold.taking_up(snapshot)
+        for chunk in chunks[cut:]:
+            taken_up.push(chunk)
+        assert taken_up.message() == whole, cut
 
 
 def test_what_an_answer_waits_for() -> None:

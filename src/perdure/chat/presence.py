@@ -37,7 +37,7 @@ PRESENCE = "presence"
 
 
 class Here(NamedTuple):
-    """Who is here: by name, in order of arrival; ``guests`` without a name, ``more`` names beyond `PEOPLE_MAX`."""
+    """Who is here: names, sorted; ``guests`` without a name; ``more`` names beyond `PEOPLE_MAX`."""
 
     people: tuple[Person, ...] = ()
     guests: int = 0
@@ -82,7 +82,7 @@ class PresenceState:
             if until_s > now_s:
                 tabs[name] = max(tabs[name], count)
         guests = tabs.pop("", 0)
-        people = [Person(name, count, name in writing) for name, count in tabs.items()]
+        people = [Person(name, count, name in writing) for name, count in sorted(tabs.items())]
         return Here(tuple(people[:PEOPLE_MAX]), guests, max(0, len(people) - PEOPLE_MAX))
 
     def next_expiry(self, now_s: float) -> float | None:

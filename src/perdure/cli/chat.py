@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 import threading
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import typer
@@ -17,13 +18,17 @@ from ..client import (
     Connected,
     Disconnected,
     Grew,
+    Here,
     Joined,
     Message,
+    PartChanged,
     Refused,
     Removed,
     Replaced,
     RoomClient,
     Settled,
+    Wait,
+    Waiting,
 )
 from ..errors import ConfigError, ModelError
 from .demo import ROOM
@@ -33,6 +38,9 @@ SERVER = "http://127.0.0.1:8000"
 
 HISTORY_MESSAGES = 20
 """Messages shown on entering."""
+
+VALUE_CHARACTERS = 300
+"""How much of a tool's input or output is shown."""
 
 PROMPT = "› "
 DIM, BOLD, RED, PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[31m", "\x1b[0m"
@@ -44,6 +52,8 @@ def chat(
     server: Annotated[str, typer.Option(help="The server, when only a name is given.")] = SERVER,
 ) -> None:
     """Talk in a room. Ctrl-C stops a running answer; again, or when nothing runs, it leaves.
+
+    When a tool needs your approval, answer y or n; when it needs a result of yours, type it.
 
     In a pipe the input is one message, and its answer is the output: `echo hi | perdure chat general`.
     """
@@ -93,6 +103,9 @@ async def _ask(url: str, user: str | None, text: str) -> int:
                 raise ConfigError(event.message)
             # An answer that was whole when we first saw it is never "settled" by an event of its own.
             answer = next((item for item in client.messages if item.id == answer_id), None)
+            if answer is not None and answer.status == "waiting":
+                _write("\n")
+                raise ModelError(f"the answer waits: {_sentence(answer.waits[0])}" if answer.waits else "it waits")
             if answer is not None and answer.status != "streaming":
                 _write("\n")
                 if answer.status == "failed":
@@ -112,7 +125,7 @@ def _write(text: str) -> None:
 async def _talk(url: str, user: str | None) -> int:
     """Show the room and say what is typed, until the end of the input or Ctrl-C."""
     loop = asyncio.get_running_loop()
-    async with RoomClient(url, user=user, limit=HISTORY_MESSAGES) as client:
+    async with RoomClient(url, user=user, limit=HISTORY_MESSAGES, parts=True, presence=True) as client:
         screen = _Screen(client)
         leaving = asyncio.Event()
         interrupts = _Interrupts(client, leaving)
@@ -164,11 +177,39 @@ def _read_lines(loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[str | None
 
 async def _say_lines(client: RoomClient, lines: asyncio.Queue[str | None], leaving: asyncio.Event) -> None:
     while (line := await lines.get()) is not None:
-        if line.strip():
-            await client.say(line.rstrip("\n"))
-        else:
+        if not line.strip():
             _write(PROMPT)
+        elif client.waits and client.streaming is None:
+            await _respond(client, client.waits[0], line.strip())
+        else:
+            await client.say(line.rstrip("\n"))
     leaving.set()
+
+
+async def _respond(client: RoomClient, wait: Wait, line: str) -> None:
+    """What was typed answers what the room waits for; anything but y or n is said, as ever."""
+    if wait.kind == "result":
+        await client.give_result(wait.id, _value(line))
+    elif line.lower() in ("y", "yes"):
+        await client.approve(wait.id)
+    elif line.lower() in ("n", "no"):
+        await client.approve(wait.id, False)
+    else:
+        await client.say(line)
+
+
+def _value(line: str) -> object:
+    """JSON where it is some, else text."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return line
+
+
+def _sentence(wait: Wait) -> str:
+    given = json.dumps(wait.input, ensure_ascii=False)
+    wanted = "needs an approval" if wait.kind == "approval" else "needs a result from its client"
+    return f"{wait.tool} {given} {wanted}"
 
 
 class _Screen:
@@ -178,6 +219,8 @@ class _Screen:
         self._client = client
         self._colours = sys.stdout.isatty()
         self._growing: str | None = None
+        self._here = ""
+        self._tools: dict[str, str] = {}
 
     async def run(self) -> None:
         async for event in self._client:
@@ -206,8 +249,14 @@ class _Screen:
             self._grow(event.message_id, event.text)
         elif isinstance(event, Replaced):
             self._message(event.message)
+        elif isinstance(event, PartChanged):
+            self._part(event.part)
+        elif isinstance(event, Waiting):
+            self._waiting(event.message)
         elif isinstance(event, Settled):
             self._settled(event.message)
+        elif isinstance(event, Here):
+            self._show_here(event)
         elif isinstance(event, Removed):
             self._note("(the last answer was taken back)")
         elif isinstance(event, Refused):
@@ -223,7 +272,11 @@ class _Screen:
             _write("\r" + self._style(BOLD, "answer: "))
             _write(message.content)
             self._growing = message.id
-            if message.status != "streaming":
+            for part in message.parts:
+                self._part(part)
+            if message.status == "waiting":
+                self._waiting(message)
+            elif message.status != "streaming":
                 self._settled(message)
         elif not self._client.is_own(message.id):
             self._note(f"{message.user or message.role}: {message.content}", BOLD)
@@ -233,6 +286,39 @@ class _Screen:
             _write("… ")
             self._growing = message_id
         _write(text)
+
+    def _part(self, part: dict[str, Any]) -> None:
+        """Calls of tools and what came of them, one line each; where sources and files are."""
+        kind = part["type"]
+        if "toolCallId" in part:
+            line = _tool_line(part)
+            if line is not None and self._tools.get(part["toolCallId"]) != line:
+                self._tools[part["toolCallId"]] = line
+                self._note(line, RED if part["state"] == "output-error" else DIM)
+        elif kind == "source-url":
+            self._note(f"[{part.get('title') or 'source'}: {part['url']}]")
+        elif kind == "file":
+            url = part["url"] if not part["url"].startswith("data:") else part["mediaType"]
+            self._note(f"[file: {part.get('filename') or url}]")
+
+    def _waiting(self, message: Message) -> None:
+        for wait in message.waits[:1]:
+            self._note(f"{_sentence(wait)}.", BOLD)
+            _write("Allow it? [y/n] " if wait.kind == "approval" else "Its result: ")
+
+    def _show_here(self, here: Here) -> None:
+        """Who is here, when that changes and there is someone else."""
+        names = [person.user for person in here.people]
+        unnamed = here.guests + here.more
+        if unnamed:
+            names.append(f"{unnamed} more" if names else f"{unnamed} without a name")
+        shown = ", ".join(names)
+        alone = len(here.people) + unnamed < 2
+        if shown != self._here and not (alone and not self._here):
+            self._note(f"(here: {shown})")
+            self._here = "" if alone else shown
+            if self._client.streaming is None and not self._client.waits:
+                self._prompt()
 
     def _settled(self, message: Message) -> None:
         ends = {"aborted": "(stopped)", "failed": f"(failed: {message.error or 'no reason given'})"}
@@ -244,3 +330,21 @@ class _Screen:
 
     def _prompt(self) -> None:
         _write(PROMPT)
+
+
+def _tool_line(part: dict[str, Any]) -> str | None:
+    """What a terminal is told of a tool call; None while there is nothing to tell."""
+    name = part.get("toolName") or part["type"].removeprefix("tool-")
+    state = part.get("state")
+    if state == "output-available":
+        return f"[{name}: {_short(part.get('output'))}]"
+    if state == "output-error":
+        return f"[{name} failed: {part.get('errorText', '')}]"
+    if state == "output-denied":
+        return f"[{name}: refused]"
+    return f"[{name} {_short(part['input'])}]" if state == "input-available" else None
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= VALUE_CHARACTERS else text[: VALUE_CHARACTERS - 1] + "…"

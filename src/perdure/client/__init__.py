@@ -1,21 +1,43 @@
-"""A client of plain rooms: `RoomClient`, and the events that it gives out."""
+"""A client of rooms: `RoomClient`, and the events that it gives out."""
 
-from .core import Added, Grew, Joined, Message, Refused, Removed, Replaced, RoomEvent, Settled
+from ..wire.room import Branches, Person, Wait
+from ..wire.room_commands import SentFile
+from .events import (
+    Added,
+    Grew,
+    Here,
+    Joined,
+    Message,
+    PartChanged,
+    Refused,
+    Removed,
+    Replaced,
+    RoomEvent,
+    Settled,
+    Waiting,
+)
 from .room import ClientEvent, Connected, Disconnected, RoomClient, RoomUnreachable
 
 __all__ = [
     "Added",
+    "Branches",
     "ClientEvent",
     "Connected",
     "Disconnected",
     "Grew",
+    "Here",
     "Joined",
     "Message",
+    "PartChanged",
+    "Person",
     "Refused",
     "Removed",
     "Replaced",
     "RoomClient",
     "RoomEvent",
     "RoomUnreachable",
+    "SentFile",
     "Settled",
+    "Wait",
+    "Waiting",
 ]

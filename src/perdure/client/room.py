@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from random import random
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -15,8 +15,19 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from ..errors import BadArguments, ConfigError, PerdureError
-from ..wire.room_client import RETRY, STOP
-from .core import Message, Refused, RoomCore, RoomEvent
+from ..wire.room import Wait
+from ..wire.room_client import (
+    NOT_TYPING,
+    RETRY,
+    STOP,
+    TYPING,
+    branch_frame,
+    edit_frame,
+    regenerate_frame,
+)
+from ..wire.room_commands import SentFile
+from .core import RoomCore
+from .events import Here, Message, Refused, RoomEvent
 
 BACKOFF_MS = (100, 250, 500, 1_000, 2_000, 5_000)
 """Waits between attempts; the last one goes on for ever. Half of each is random, so that a crowd spreads."""
@@ -59,7 +70,7 @@ ClientEvent: TypeAlias = RoomEvent | Disconnected | Connected
 class RoomClient:
     """A client of one room.
 
-    Iterate it for the room's events, in one place; `say`, `stop` and `retry` may be called from
+    Iterate it for the room's events, in one place; `say`, `stop` and the others may be called from
     anywhere. It reconnects for ever, goes on from the exact character, and sends what was said
     until the room shows it, which is once, whatever the network does::
 
@@ -72,6 +83,9 @@ class RoomClient:
         url: the room's address (``ws``, ``wss``, ``http`` or ``https``).
         user: the name that our messages carry (an authenticator's name goes before it).
         limit: messages in the first greeting; None leaves it to the server.
+        parts: take whole messages and not their text alone: tools, thoughts, sources, files (`Message.parts`,
+            `PartChanged`), and which version of a message is shown.
+        presence: be told who is here (`Here`).
         headers: of the handshake, for authentication.
     """
 
@@ -81,6 +95,8 @@ class RoomClient:
         *,
         user: str | None = None,
         limit: int | None = None,
+        parts: bool = False,
+        presence: bool = False,
         headers: Mapping[str, str] | None = None,
         new_id: Callable[[], str] = lambda: uuid4().hex,
         random: Callable[[], float] = random,
@@ -88,7 +104,8 @@ class RoomClient:
         self._url = url
         self._headers = dict(headers or {})
         self._random = random
-        self._core = RoomCore(new_id, user=user, limit=limit)
+        self._core = RoomCore(new_id, user=user, limit=limit, parts=parts, presence=presence)
+        self._user = user
         self._socket: ClientConnection | None = None
         self._said: set[str] = set()
         self._events = self._run()
@@ -112,18 +129,55 @@ class RoomClient:
         """Whether the message was said through this client."""
         return message_id in self._said
 
-    async def say(self, text: str) -> str:
+    @property
+    def waits(self) -> tuple[Wait, ...]:
+        """What the room's answers wait for: approvals, results of clients' tools."""
+        return self._core.waits
+
+    @property
+    def here(self) -> Here:
+        """Who is in the room; of clients that asked for ``presence``."""
+        return self._core.here
+
+    async def say(self, text: str, *, files: Sequence[SentFile] = ()) -> str:
         """Say something; return its id. It is sent now or when there is a connection, and exactly once.
 
         Raises:
-            BadArguments: the text is empty.
+            BadArguments: there is neither text nor a file.
         """
-        if not text.strip():
+        if not text.strip() and not files:
             raise BadArguments("a message must not be empty")
-        message_id, frame = self._core.say(text)
+        message_id, frame = self._core.say(text, files)
         self._said.add(message_id)
         await self._send(frame)
         return message_id
+
+    async def approve(self, id: str, approved: bool = True, *, reason: str | None = None) -> None:
+        """Agree to a tool call (`Wait.id`), or do not. The first response counts, whoever gives it.
+
+        Like what is said, it is sent until the room has it.
+        """
+        await self._send(self._core.approve(id, approved, reason))
+
+    async def give_result(self, id: str, output: Any = None, *, error: str | None = None) -> None:
+        """Give what a tool of the clients' gave (`Wait.id`), or why it failed. The first response counts."""
+        await self._send(self._core.give_result(id, output, error))
+
+    async def edit(self, message_id: str, text: str) -> None:
+        """Make a new version of a message, which is answered (nothing happens without a connection)."""
+        await self._send(edit_frame(message_id, text, user=self._user))
+
+    async def regenerate(self, answer_id: str | None = None) -> None:
+        """Have another version of an answer made (None: the last); nothing happens without a connection."""
+        await self._send(regenerate_frame(answer_id))
+
+    async def choose_branch(self, message_id: str, index: int) -> None:
+        """Show version ``index`` (from 0) of a message (nothing happens without a connection)."""
+        await self._send(branch_frame(message_id, index))
+
+    async def typing(self, typing: bool = True) -> None:
+        """Tell the others that one is writing: it holds for six seconds (nothing happens without a connection)."""
+        await self._send(TYPING if typing else NOT_TYPING)
 
     async def stop(self) -> None:
         """Stop the answer that is being made (nothing happens without a connection)."""

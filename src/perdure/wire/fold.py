@@ -105,6 +105,23 @@ class MessageFold:
             if isinstance(part.get("id"), str) and "data" in part:
                 self._data.setdefault((part["type"], part["id"]), part)
 
+    @classmethod
+    def taking_up(cls, message: ChatMessage) -> MessageFold:
+        """The fold of an answer that is being made, from what it is by now: its next chunks can be pushed.
+
+        Texts that are still open carry the id that their chunks have (`room_parts.growing_parts`).
+        """
+        fold = cls(message.id, message=message)
+        fold._started = True
+        for part in fold._parts:
+            if part.get("state") == "streaming" and isinstance(part.get("id"), str):
+                if part["type"] == "text":
+                    fold._open_texts[part.pop("id")] = _OpenText(part)
+                elif part["type"] == "reasoning":
+                    fold._open_reasonings[part["id"]] = _OpenText(part)
+        fold._tools.reopen()
+        return fold
+
     def push(self, chunk: Chunk) -> None:
         """Add the next chunk.
 

@@ -72,6 +72,13 @@ class ToolParts:
             elif is_tool_part(part):
                 self._register(part)
 
+    def reopen(self) -> None:
+        """Inputs of this step that are not whole go on growing."""
+        for part in self._in_step.values():
+            if part.get("state") == "input-streaming":
+                opened = self._open[part["toolCallId"]] = _OpenInput(part)
+                opened.pieces.append(part.get("rawInput", ""))
+
     def begin_step(self) -> None:
         """What was open in the step before is closed as it is."""
         self.flush()

@@ -76,7 +76,7 @@ class ChatPage {
 
   nameChanged(changed) {
     this.transcript.markOwners();
-    if (changed && this.connection.online) this.connection.restart(); // others see the new name, too
+    if (changed && this.connection.online) this.connection.connect(); // others see the new name, too
   }
 
   setMore(more) {
@@ -115,6 +115,7 @@ class ChatPage {
       byId("banner").hidden = true;
       this.outbox.flush();
       this.composer.online();
+      this.presence.online();
       return;
     }
     byId("banner-text").textContent = navigator.onLine ? "Connection lost. Reconnecting…" : "You are offline. Reconnecting…";

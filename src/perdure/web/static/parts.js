@@ -103,7 +103,8 @@ const DRAW = {
     const asked = part.state === "approval-requested" && waiting;
     const wanted = part.state === "input-available" && waiting && !part.providerExecuted;
     const name = part.title ?? toolName(part);
-    if (node.dataset.state !== part.state && (asked || wanted)) node.querySelector("details").open = true;
+    const [ask, give] = [node.querySelector(".tool-ask"), node.querySelector(".tool-give")];
+    if ((asked && ask.hidden) || (wanted && give.hidden)) node.querySelector("details").open = true;
     node.dataset.call = part.toolCallId;
     node.dataset.state = part.state;
     node.toggleAttribute("data-preliminary", Boolean(part.preliminary));
@@ -113,8 +114,8 @@ const DRAW = {
     pair(node, "input", part.input === undefined ? part.rawInput ?? "" : asText(part.input));
     pair(node, "output", part.state === "output-available" ? asText(part.output) : "");
     set(node.querySelector(".tool-error"), toolTrouble(part));
-    node.querySelector(".tool-ask").hidden = !asked;
-    node.querySelector(".tool-give").hidden = !wanted;
+    ask.hidden = !asked;
+    give.hidden = !wanted;
     for (const button of node.querySelectorAll("button")) button.disabled = false;
   },
 

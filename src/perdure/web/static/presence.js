@@ -7,6 +7,7 @@ const SAY_AGAIN_MS = 3_000;
 
 export class Presence {
   #saidAt = 0;
+  #unsaidAt = 0; // when it was to be said and there was no line
 
   constructor(page) {
     this.page = page;
@@ -47,13 +48,19 @@ export class Presence {
   typed(typing) {
     const now = Date.now();
     if (typing ? now - this.#saidAt < SAY_AGAIN_MS : this.#saidAt === 0) return;
-    this.#saidAt = typing ? now : 0;
-    this.page.connection.send(typing ? { type: "typing" } : { type: "typing", typing: false });
+    const sent = this.page.connection.send(typing ? { type: "typing" } : { type: "typing", typing: false });
+    this.#saidAt = typing && sent ? now : 0;
+    this.#unsaidAt = typing && !sent ? now : 0;
+  }
+
+  /** There is a line again: say what could not be said a moment ago. */
+  online() {
+    if (Date.now() - this.#unsaidAt < SAY_AGAIN_MS) this.typed(true);
   }
 
   /** A message ends it by itself. */
   sent() {
-    this.#saidAt = 0;
+    this.#saidAt = this.#unsaidAt = 0;
   }
 }
 
