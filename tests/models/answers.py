@@ -55,16 +55,19 @@ def folded(pieces: Sequence[str | Chunk], answer: ChatMessage | None = None) -> 
     fold = MessageFold("a", message=answer)
     fold.push(Start("a"))
     fold.push(StartStep())
-    spoken = 0
-    for piece in pieces:
-        chunks: list[Chunk] = []
+    open_text = ""
+    for number, piece in enumerate([*pieces, FinishStep()]):
         if isinstance(piece, str):
-            spoken += 1
-            chunks = [TextStart(f"t{spoken}"), TextDelta(f"t{spoken}", piece), TextEnd(f"t{spoken}")]
-        elif not isinstance(piece, (Finish, FinishStep)):
-            chunks = [piece]
-        for chunk in chunks:
-            fold.push(chunk)
+            if not open_text:
+                open_text = f"t{number}"
+                fold.push(TextStart(open_text))
+            fold.push(TextDelta(open_text, piece))
+            continue
+        if open_text:
+            fold.push(TextEnd(open_text))
+            open_text = ""
+        if not isinstance(piece, (Finish, FinishStep)):
+            fold.push(piece)
     return fold.message()
 
 

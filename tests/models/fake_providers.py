@@ -18,6 +18,9 @@ from typing import Any
 SCENARIOS = (
     "normal",
     "thinking",
+    "tool",  # thinks, speaks and calls `weather`; with its result, the words
+    "cited",  # the words, with a source (Anthropic, OpenAI's Responses)
+    "length",  # the words, cut off by the token limit
     "overloaded_mid_stream",
     "refused",  # answers with `status` at once
     "no_prefill",  # 400 when the last message is the assistant's
@@ -119,7 +122,9 @@ class FakeProviders:
         writer: asyncio.StreamWriter,
     ) -> bool:
         """Answer one request; False when the connection is not used again."""
-        last_role = (request.get("messages") or request["input"])[-1]["role"]
+        newest = (request.get("messages") or request["input"])[-1]
+        last_role = newest.get("role", "tool")
+        self._calls = self.scenario == "tool" and "tool_result" not in str(newest) and last_role == "user"
         if self.scenario == "refused" or (self.scenario == "no_prefill" and last_role == "assistant"):
             writer.write(self._refusal(400 if self.scenario == "no_prefill" else self.status))
             await writer.drain()
@@ -162,12 +167,12 @@ class FakeProviders:
 
     @property
     def _is_whole(self) -> bool:
-        return self.scenario in ("normal", "thinking", "no_prefill")
+        return self.scenario in ("normal", "thinking", "no_prefill", "tool", "cited", "length")
 
     def _anthropic(self) -> list[bytes]:
         events = [ANTHROPIC_START]
         index = 0
-        if self.scenario == "thinking":
+        if self.scenario == "thinking" or self._calls:
             events += _anthropic_block(0, {"type": "thinking", "thinking": "", "signature": ""})
             events += [
                 _anthropic_delta(0, {"type": "thinking_delta", "thinking": text}) for text in ("Let me ", "see.")
@@ -176,10 +181,22 @@ class FakeProviders:
             index = 1
         events += [*_anthropic_block(index, {"type": "text", "text": ""}), ANTHROPIC_PING]
         events += [_anthropic_delta(index, {"type": "text_delta", "text": word}) for word in self.words]
+        if self.scenario == "cited":
+            events.append(_anthropic_delta(index, {"type": "citations_delta", "citation": _ANTHROPIC_CITATION}))
         if self.scenario == "overloaded_mid_stream":
             events.append(ANTHROPIC_OVERLOADED)
         elif self._is_whole:
-            events += [_anthropic_stop(index), ANTHROPIC_END]
+            events.append(_anthropic_stop(index))
+            if self._calls:
+                call = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}
+                events += _anthropic_block(index + 1, call)
+                events += [
+                    _anthropic_delta(index + 1, {"type": "input_json_delta", "partial_json": text})
+                    for text in ('{"city":', ' "Paris"}')
+                ]
+                events.append(_anthropic_stop(index + 1))
+            reason = b"tool_use" if self._calls else b"max_tokens" if self.scenario == "length" else b"end_turn"
+            events.append(ANTHROPIC_END.replace(b"end_turn", reason))
         return events
 
     def _openai(self) -> list[bytes]:
@@ -188,10 +205,17 @@ class FakeProviders:
         if self.scenario == "overloaded_mid_stream":
             events.append(OPENAI_ERROR)
         elif self._is_whole:
-            events.append(OPENAI_END)
+            if self._calls:
+                call = {"index": 0, "id": "call_1", "type": "function"}
+                for function in ({"name": "weather", "arguments": '{"city":'}, {"arguments": ' "Paris"}'}):
+                    events.append(_openai_delta({"tool_calls": [{**call, "function": function}]}))
+            reason = b"tool_calls" if self._calls else b"length" if self.scenario == "length" else b"stop"
+            events.append(OPENAI_END.replace(b'"stop"', b'"' + reason + b'"'))
         return events
 
     def _responses(self) -> list[bytes]:
+        if self._calls:
+            return _responses_call()
         item = {"id": "msg_1", "type": "message", "status": "in_progress", "role": "assistant", "content": []}
         place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
         part = {"type": "output_text", "annotations": [], "logprobs": [], "text": ""}
@@ -208,15 +232,23 @@ class FakeProviders:
             events.append(RESPONSES_ERROR)
         elif self._is_whole:
             text = "".join(self.words)
-            whole = {**item, "status": "completed", "content": [{**part, "text": text}]}
+            annotations = [_RESPONSES_CITATION] if self.scenario == "cited" else []
+            whole = {**item, "status": "completed", "content": [{**part, "text": text, "annotations": annotations}]}
+            ended: dict[str, Any] = {**_RESPONSE, "status": "completed", "output": [whole], "usage": _USAGE}
+            if self.scenario == "length":
+                ended |= {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+            events += [
+                _responses_event(
+                    "response.output_text.annotation.added",
+                    {**place, "annotation_index": number, "annotation": annotation},
+                )
+                for number, annotation in enumerate(annotations)
+            ]
             events += [
                 _responses_event("response.output_text.done", {**place, "text": text, "logprobs": []}),
                 _responses_event("response.content_part.done", {**place, "part": {**part, "text": text}}),
                 _responses_event("response.output_item.done", {"output_index": 0, "item": whole}),
-                _responses_event(
-                    "response.completed",
-                    {"response": {**_RESPONSE, "status": "completed", "output": [whole], "usage": _USAGE}},
-                ),
+                _responses_event(f"response.{ended['status']}", {"response": ended}),
             ]
         return events
 
@@ -244,6 +276,43 @@ _USAGE = {
     "output_tokens_details": {"reasoning_tokens": 0},
     "total_tokens": 15,
 }
+
+
+_ANTHROPIC_CITATION = {
+    "type": "web_search_result_location",
+    "cited_text": "It is sunny.",
+    "encrypted_index": "abc",
+    "title": "Weather",
+    "url": "https://example.com/weather",
+}
+_RESPONSES_CITATION = {
+    "type": "url_citation",
+    "start_index": 0,
+    "end_index": 5,
+    "title": "Weather",
+    "url": "https://example.com/weather",
+}
+
+
+def _responses_call() -> list[bytes]:
+    """A thought that only OpenAI can read, and a call after it."""
+    thought = {"id": "rs_1", "type": "reasoning", "summary": [], "encrypted_content": "secret"}
+    call = {"id": "fc_1", "type": "function_call", "status": "in_progress", "arguments": "", "call_id": "call_1"}
+    call["name"] = "weather"
+    whole = {**call, "status": "completed", "arguments": '{"city": "Paris"}'}
+    place = {"item_id": "fc_1", "output_index": 1}
+    ended = {**_RESPONSE, "status": "completed", "output": [thought, whole], "usage": _USAGE}
+    return [
+        _responses_event("response.created", {"response": _RESPONSE}),
+        _responses_event("response.output_item.added", {"output_index": 0, "item": thought}),
+        _responses_event("response.output_item.done", {"output_index": 0, "item": thought}),
+        _responses_event("response.output_item.added", {"output_index": 1, "item": call}),
+        _responses_event("response.function_call_arguments.delta", {**place, "delta": '{"city":'}),
+        _responses_event("response.function_call_arguments.delta", {**place, "delta": ' "Paris"}'}),
+        _responses_event("response.function_call_arguments.done", {**place, "arguments": whole["arguments"]}),
+        _responses_event("response.output_item.done", {"output_index": 1, "item": whole}),
+        _responses_event("response.completed", {"response": ended}),
+    ]
 
 
 def _responses_event(kind: str, fields: dict[str, Any]) -> bytes:
