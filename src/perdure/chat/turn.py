@@ -132,7 +132,8 @@ class Turn:
 
     def begin(self) -> None:
         """Append the opening chunk of a new leg."""
-        self._append(Start(message_id=self.answer.id))
+        about = self.answer.message.metadata if self.leg == 1 else None
+        self._append(Start(message_id=self.answer.id, message_metadata=about))
 
     def go_on(self) -> None:
         """Take up an interrupted leg. Its text goes on where it was; a thought cannot, so it ends here."""
@@ -319,9 +320,11 @@ class Turn:
     # --- the end
 
     def unfinished_calls(self) -> Iterator[dict[str, Any]]:
-        """The tool parts of this step whose calls have no result; those that a provider carries out are its own."""
+        """The tool parts of this step whose calls have no result, or only a preliminary one; those that a provider
+        carries out are its own."""
         for part in self.fold.step_parts:
-            if part.get("state") in UNFINISHED_CALLS and not part.get("providerExecuted"):
+            unfinished = part.get("state") in UNFINISHED_CALLS or part.get("preliminary")
+            if unfinished and not part.get("providerExecuted"):
                 yield part
 
     def settle(self, outcome: Outcome, error: str | None, *, finish_reason: FinishReason | None = None) -> None:
@@ -336,7 +339,10 @@ class Turn:
             for part in list(self.unfinished_calls()):
                 why = "the answer was stopped" if outcome == "aborted" else "the answer failed"
                 dynamic = True if part["type"] == "dynamic-tool" else None
-                self._append(ToolOutputError(part["toolCallId"], f"no result: {why}", dynamic=dynamic))
+                if part.get("preliminary"):
+                    self._append(ToolOutputAvailable(part["toolCallId"], part["output"], dynamic=dynamic))
+                else:
+                    self._append(ToolOutputError(part["toolCallId"], f"no result: {why}", dynamic=dynamic))
             self._append(Abort() if outcome == "aborted" else Error(error_text=error or "the model failed"))
         self.outcome = outcome
         self.stream.close()

@@ -68,7 +68,8 @@ def _chunks_of(part: dict[str, Any], number: int) -> Iterator[Chunk]:
         yield from _tool(part)
     elif isinstance(kind, str) and (kind in _COPIED or kind.startswith("data-")):
         try:
-            yield decode_chunk(encode_json({key: value for key, value in part.items() if value is not None}))
+            shown = {key: value for key, value in part.items() if value is not None or key == "data"}
+            yield decode_chunk(encode_json(shown))
         except RemoteProtocolError:
             return  # a newer client's kind of part
 
@@ -94,19 +95,14 @@ def _tool(part: dict[str, Any]) -> Iterator[Chunk]:
     dynamic = True if part["type"] == "dynamic-tool" else None
     name = str(part.get("toolName")) if dynamic else part["type"].removeprefix("tool-")
     shared: dict[str, Any] = {"provider_executed": part.get("providerExecuted"), "dynamic": dynamic}
-    if state == "input-streaming":
+    if state == "input-streaming" or "input" not in part:
         yield ToolInputStart(call_id, name, title=part.get("title"), **shared)
         if part.get("rawInput"):
             yield ToolInputDelta(call_id, str(part["rawInput"]))
-        return
-    yield ToolInputAvailable(
-        call_id,
-        name,
-        part.get("input"),
-        title=part.get("title"),
-        provider_metadata=part.get("callProviderMetadata"),
-        **shared,
-    )
+    else:
+        metadata = part.get("callProviderMetadata")
+        title = part.get("title")
+        yield ToolInputAvailable(call_id, name, part["input"], title=title, provider_metadata=metadata, **shared)
     approval = part.get("approval")
     if isinstance(approval, dict) and isinstance(approval.get("id"), str):
         yield ToolApprovalRequest(approval["id"], call_id)
