@@ -67,6 +67,18 @@ def commenting(tmp_path: Path) -> Iterator[Served]:
     yield from run_served(Served(tmp_path, KEEP_ALIVE_MS="50"))
 
 
+@pytest.fixture(scope="session")
+def tool_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server of rooms with tools that the tests share, in rooms of their own. It is never killed."""
+    yield from run_served(Served(tmp_path_factory.mktemp("tools"), "tool_app:app"))
+
+
+@pytest.fixture
+def mortal_tools(tmp_path: Path) -> Iterator[Served]:
+    """A server of rooms with tools for one test, to be killed and restarted."""
+    yield from run_served(Served(tmp_path, "tool_app:app"))
+
+
 def run_served(served: Served) -> Iterator[Served]:
     """The life of a server in a fixture; its log must not tell of an error of ours."""
     served.start()

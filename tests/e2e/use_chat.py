@@ -6,7 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,18 @@ WITHIN_S = 10
 
 @dataclass(frozen=True)
 class State:
-    """What a tab shows; ``seen`` is every state that it rendered: status, text of the newest answer."""
+    """What a tab shows; ``seen`` is every state that it rendered: status, text of the newest answer.
+
+    ``data``, ``calls`` and ``finished`` are what its callbacks were given: data parts, ids of tool calls, ends.
+    """
 
     status: str
     error: str | None
     messages: list[dict[str, Any]]
     seen: list[tuple[str, str | None]]
+    data: list[dict[str, Any]] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    finished: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def texts(self) -> list[tuple[str, str]]:
@@ -30,6 +36,11 @@ class State:
             (message["role"], "".join(part["text"] for part in message["parts"] if part["type"] == "text"))
             for message in self.messages
         ]
+
+    def part(self, kind: str) -> dict[str, Any]:
+        """The newest part of that type, in any message; empty where there is none."""
+        parts = [part for message in self.messages for part in message["parts"] if part["type"] == kind]
+        return parts[-1] if parts else {}
 
     @property
     def answer(self) -> str:
@@ -41,18 +52,29 @@ class React:
     """One node process with any number of tabs; ``major`` is the version of ``ai``."""
 
     def __init__(self, major: int) -> None:
+        self.major = major
         self._process = subprocess.Popen(
             ["node", "use_chat.mjs", str(major)], cwd=NPM, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._tabs = 0
 
     def open(
-        self, url: str, room: str, *, resume: bool = False, messages: list[dict[str, Any]] | None = None
+        self,
+        url: str,
+        room: str,
+        *,
+        resume: bool = False,
+        messages: list[dict[str, Any]] | None = None,
+        **options: Any,
     ) -> ReactTab:
-        """Mount a page with ``useChat({id: room, resume, messages})``."""
+        """Mount a page with ``useChat({id: room, resume, messages})``.
+
+        ``options``: ``transport`` (``http``, ``socket``, ``helix``), ``auto`` (send again when all results are in),
+        ``tools`` (client tools and what they give), ``strict`` (React's strict mode), ``body``, ``query``.
+        """
         self._tabs += 1
         tab = ReactTab(self, f"tab{self._tabs}")
-        tab.do("open", url=url, id=room, resume=resume, messages=messages or [])
+        tab.do("open", url=url, id=room, resume=resume, messages=messages or [], **options)
         return tab
 
     def command(self, **command: Any) -> dict[str, Any]:
@@ -84,7 +106,7 @@ class ReactTab:
     def do(self, action: str, **values: Any) -> State:
         """Call the hook: ``send``, ``regenerate``, ``stop``, ``resume``. It goes on by itself."""
         answer = self._react.command(tab=self._name, do=action, **values)
-        return State(answer["status"], answer["error"], answer["messages"], [tuple(one) for one in answer["seen"]])
+        return State(**{**answer, "seen": [tuple(one) for one in answer["seen"]]})
 
     def state(self) -> State:
         """What the tab shows now."""

@@ -1,9 +1,11 @@
 // `useChat` of @ai-sdk/react in a React tree in jsdom, driven from outside: one command a line on
 // stdin, one answer a line on stdout. `node use_chat.mjs 6` runs it with ai 6, `7` with ai 7.
 //
-// Command: {"tab": NAME, "do": "open" | "close" | "send" | "regenerate" | "stop" | "resume" | "state", ...}.
+// Command: {"tab": NAME, "do": "open" | "close" | "send" | "regenerate" | "stop" | "resume" | "output" | "approve" |
+// "state", ...}. `open` takes {"transport": "http" | "socket" | "helix", "strict", "auto", "tools", "body"}.
 // Answer: {"status", "error", "messages", "seen"} of the tab, "seen" being every state that was
-// rendered: [status, text of the newest assistant message]. Or {"failure": "..."}.
+// rendered: [status, text of the newest assistant message]; also {"data", "calls", "finished"}, what onData,
+// onToolCall and onFinish were given. Or {"failure": "..."}.
 
 import { createInterface } from "node:readline";
 import { JSDOM } from "jsdom";
@@ -13,10 +15,11 @@ const page = { window: dom.window, document: dom.window.document, navigator: dom
 for (const [name, value] of Object.entries(page)) Object.defineProperty(globalThis, name, { value });
 
 const major = process.argv[2];
-const { createElement, useEffect } = await import("react");
+const { createElement, StrictMode, useEffect } = await import("react");
 const { createRoot } = await import("react-dom/client");
 const { useChat } = await import(`react-ai${major}`);
-const { DefaultChatTransport } = await import(`ai${major}`);
+const ai = await import(`ai${major}`);
+const webSocket = globalThis.WebSocket ?? (await import("undici")).WebSocket; // node before 22 has none
 
 const tabs = new Map();
 
@@ -34,11 +37,58 @@ function Page({ tab, options }) {
 
 const textOf = (message) => message.parts.filter((part) => part.type === "text").map((part) => part.text).join("");
 
-async function open({ tab: name, url, id, resume, messages }) {
-  const tab = { seen: [], chat: null, root: createRoot(document.createElement("div")) };
-  const transport = new DefaultChatTransport({ api: `${url}/api/chat` });
+// How the page talks to the server. `helix` is the DefaultChatTransport with the session in the address, one
+// message a request, and a resume by number.
+const transports = {
+  http: ({ url, query = "", body, headers }) =>
+    new ai.DefaultChatTransport({ api: `${url}/api/chat${query}`, body, headers }),
+  socket: ({ url, query = "", body, headers }) =>
+    new ai.WebSocketChatTransport({ url: `${url}/api/chat/ws${query}`, body, headers, webSocket }),
+  helix: ({ url, id, from, existing, replay = true }) => {
+    const api = `${url}/api/chat/${id}`;
+    return new ai.DefaultChatTransport({
+      api,
+      resumeStreamIsReplay: replay,
+      prepareSendMessagesRequest: ({ messages }) => ({ body: { messages: messages.slice(-1) } }),
+      prepareReconnectToStreamRequest: () => ({
+        api,
+        headers: {
+          ...(from === undefined ? {} : { "X-Resume-From-Sequence": String(from) }),
+          ...(existing === undefined ? {} : { "X-Existing-Message-Id": existing }),
+        },
+      }),
+    });
+  },
+};
+
+function isComplete(options) {
+  return (
+    ai.lastAssistantMessageIsCompleteWithToolCalls(options) ||
+    ai.lastAssistantMessageIsCompleteWithApprovalResponses(options)
+  );
+}
+
+async function open(command) {
+  const { tab: name, id, resume, messages, strict, auto, tools } = command;
+  const tab = { seen: [], data: [], calls: [], finished: [], chat: null, root: createRoot(document.createElement("div")) };
+  const transport = transports[command.transport ?? "http"](command);
   tabs.set(name, tab);
-  tab.root.render(createElement(Page, { tab, options: { id, transport, resume, messages } }));
+  const options = {
+    ...{ id, transport, resume, messages },
+    sendAutomaticallyWhen: auto ? isComplete : undefined,
+    onData: (part) => tab.data.push(part),
+    onFinish: ({ isAbort, isError, isDisconnect, finishReason }) =>
+      tab.finished.push({ isAbort, isError, isDisconnect, finishReason }),
+    onToolCall: ({ toolCall }) => {
+      tab.calls.push(toolCall.toolCallId);
+      if (toolCall.toolName in (tools ?? {})) {
+        const output = tools[toolCall.toolName];
+        tab.chat.addToolOutput({ tool: toolCall.toolName, toolCallId: toolCall.toolCallId, output });
+      }
+    },
+  };
+  const page = createElement(Page, { tab, options });
+  tab.root.render(strict ? createElement(StrictMode, null, page) : page);
   while (!tab.chat) await new Promise((done) => setTimeout(done, 1));
 }
 
@@ -56,6 +106,13 @@ const actions = {
   regenerate: (chat, { messageId }) => chat.regenerate({ messageId }),
   resume: (chat) => chat.resumeStream(),
   stop: (chat) => chat.stop(),
+  output: (chat, { tool, toolCallId, output, errorText }) =>
+    chat.addToolOutput(
+      errorText === undefined
+        ? { tool, toolCallId, output }
+        : { tool, toolCallId, state: "output-error", errorText },
+    ),
+  approve: (chat, { id, approved, reason }) => chat.addToolApprovalResponse({ id, approved, reason }),
   state: () => undefined,
 };
 
@@ -64,9 +121,10 @@ async function answer(command) {
   if (command.do === "close") return close(command) ?? {};
   const tab = tabs.get(command.tab);
   // Not awaited: these end when the answer does. Their failures show as status and error.
-  actions[command.do]?.(tab.chat, command)?.catch(() => {});
+  actions[command.do]?.(tab.chat, command)?.catch?.(() => {});
   const { status, error, messages } = tab.chat;
-  return { status, error: error?.message ?? null, messages, seen: tab.seen };
+  const { seen, data, calls, finished } = tab;
+  return { status, error: error?.message ?? null, messages, seen, data, calls, finished };
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
