@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,14 @@ class _Tree:
         return tail, inner
 
 
+def _edit(room: ChatRoom, message: ChatMessage) -> None:
+    room.edit(message)
+
+
+def _branches_of(room: ChatRoom, id: str) -> Alternatives:
+    return room.branches_of(id)
+
+
 STEPS = st.sampled_from(["say", "edit", "again", "choose"])
 
 
@@ -250,8 +259,7 @@ async def test_any_history_of_edits_is_a_tree(tmp_path_factory: Any, steps: list
                 at = choice % len(ids) // 2 * 2
                 number += 1
                 tree.cut(at)
-                edited = user_message(ids[at], f"q{number}")
-                await in_room(runtime, Counting, lambda it, edited=edited: it.edit(edited))
+                await in_room(runtime, Counting, partial(_edit, message=user_message(ids[at], f"q{number}")))
                 await idle(runtime, Counting)
                 tree.grow(*(await texts(runtime, Counting))[-2:])
             elif step == "again":
@@ -263,7 +271,7 @@ async def test_any_history_of_edits_is_a_tree(tmp_path_factory: Any, steps: list
             elif tree.places:
                 at = sorted(tree.places)[choice % len(tree.places)]
                 count = len(tree.places[at][0])
-                there = await in_room(runtime, Counting, lambda it, id=ids[at]: it.branches_of(id))
+                there = await in_room(runtime, Counting, partial(_branches_of, id=ids[at]))
                 assert there == Alternatives(tree.places[at][1], count)
                 index = choice % count
                 if index != there.index:

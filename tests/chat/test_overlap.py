@@ -183,7 +183,7 @@ async def test_the_room_may_interrupt_before_a_turn(tmp_path: Path) -> None:
             if event.running is not None:
                 assert event.interrupt("superseded")
 
-    room = type("Last", (Last,), {"script": {}, "contexts": []})
+    room: type[Led] = type("Last", (Last,), {"script": {}, "contexts": []})
     async with running(tmp_path, room) as runtime:
         first = await say(runtime, room, "a")
         assert room.contexts == []
@@ -202,7 +202,7 @@ async def test_a_message_that_before_turn_refuses_is_not_answered(tmp_path: Path
             if event.message.text == "bad":
                 raise ValueError("no")
 
-    room = type("Choosy", (Choosy,), {"script": {}, "contexts": []})
+    room: type[Led] = type("Choosy", (Choosy,), {"script": {}, "contexts": []})
     async with running(tmp_path, room) as runtime:
         refused = await say(runtime, room, "bad")
         assert refused.stream is not None
@@ -223,7 +223,7 @@ async def test_before_turn_is_asked_again_after_a_crash(tmp_path: Path) -> None:
             if len(asked) == 1:
                 await asyncio.Event().wait()
 
-    room = type("Slow", (Slow,), {"script": {}, "contexts": []})
+    room: type[Led] = type("Slow", (Slow,), {"script": {}, "contexts": []})
     async with running(tmp_path / "a", room) as runtime:
         await say(runtime, room, "a")
         await until(lambda: asked)
