@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from typing import Any
 
+from pydantic_ai import messages as ai
 from pydantic_ai.messages import tool_return_ta
 from pydantic_core import PydanticSerializationError
 
@@ -27,7 +29,8 @@ def from_output_json(output: Any) -> Any:
         return [from_output_json(item) for item in output]
     if isinstance(output, dict) and output.get("kind") == "binary":
         try:
-            return tool_return_ta.validate_python(output)
-        except ValueError:
+            data = b64decode(output["data"], validate=True)
+            return ai.BinaryContent.narrow_type(ai.BinaryContent(data, media_type=str(output["media_type"])))
+        except (KeyError, TypeError, ValueError):
             return output
     return output
