@@ -86,7 +86,7 @@ class World:
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
                     self.loop.do(task.cancel)
         self.loop.run()
-        self.runtime.store.close()
+        self.loop.do(self.runtime.store.close)
 
     # --- time
 
