@@ -442,7 +442,7 @@ def test_an_answer_that_ends_with_calls_ends_in_a_step_of_its_own() -> None:
 
 
 def test_a_slow_tool_is_no_silence() -> None:
-    """What is bounded is how long the provider says nothing."""
+    """It gives signs of life, empty texts, also for the room's watchdog."""
     provider = Provider([("c1", "slow", {})], "Done.")
     agent = Agent(provider.model)
 
@@ -454,6 +454,8 @@ def test_a_slow_tool_is_no_silence() -> None:
     model = PydanticAIModel(agent, silence_timeout_ms=200)
     pieces, error = asyncio.run(answer(model, _turn(ledger=Ledger())))
     assert (shown(pieces)[-1], error) == ("Done.", None)
+    output = pieces.index(ToolOutputAvailable("c1", "slow", dynamic=True))
+    assert "" in pieces[:output]
 
 
 def test_a_structured_output_is_data_and_text() -> None:

@@ -132,7 +132,9 @@ class Model(Protocol):
     def respond(self, turn: TurnContext) -> AsyncIterator[str | Chunk]:
         """Answer ``turn``: pieces of text, and chunks where text is not enough.
 
-        No ``start`` or ``finish`` chunk is needed; the room adds the envelope.
+        No ``start`` chunk is needed; the room adds the envelope. A ``finish`` chunk tells why it ended where that
+        is no plain stop: its ``finish_reason``. An empty text says that the model is at work and has nothing to
+        say, which counts as a sign of life.
 
         Raises:
             ModelError: the model failed; `ModelOverloaded` and `ModelTimeout` may be tried again.

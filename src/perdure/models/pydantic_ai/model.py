@@ -42,7 +42,7 @@ from ...wire.ui_chunks import Chunk, Finish, FinishReason, MessageMetadata, Tool
 from ..continuation import AfterOverlap, AfterSpace
 from .errors import model_error, was_cut
 from .history import History, history_of, tool_name
-from .tools import CallIds, OneTurn, tool_definitions
+from .tools import WORKING_TICK_MS, CallIds, OneTurn, tool_definitions
 from .translation import Piece, Translation
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class PydanticAIModel:
             source: a provider's name, a model or an agent.
             settings: pydantic-ai's `ModelSettings`.
             deps: makes an agent's dependencies for each turn.
-            silence_timeout_ms: longest time between two events of a provider.
+            silence_timeout_ms: longest time between two events of a provider; an agent's tools take what they take.
 
         Raises:
             ConfigError: an unknown or unset provider.
@@ -129,10 +129,14 @@ class PydanticAIModel:
     async def _attempt(self, turn: TurnContext, with_prefill: bool) -> AsyncGenerator[Piece, None]:
         is_agent = isinstance(self._source, AbstractAgent)
         history = await history_of(turn, runs_tools=is_agent, with_prefill=with_prefill)
-        silence = _Silence(self._silence_timeout_ms, self.name)
         known = dict(_calls(turn.answer))
         ids = CallIds(known)
-        wraps = OneTurn(ids=ids, ledger=turn.ledger, results=history.results, on_work=silence.on_work)
+        wraps = OneTurn(
+            ids=ids,
+            ledger=turn.ledger,
+            results=history.results,
+            tick_ms=min(WORKING_TICK_MS, self._silence_timeout_ms // 2),
+        )
         seam = AfterSpace(turn.partial) if with_prefill or not turn.partial else AfterOverlap(turn.partial)
         for call_id in known:
             wraps.show(call_id)
@@ -148,11 +152,11 @@ class PydanticAIModel:
         end = _End()
         async with AsyncExitStack() as open_events:
             # Opening counts as silence too: pydantic-ai waits for the first event there.
-            events = await silence.limit(open_events.enter_async_context(self._events(turn, history, wraps, end)))
-            while (event := await silence.limit(anext(events, None))) is not None:
+            events = await self._in_time(open_events.enter_async_context(self._events(turn, history, wraps, end)))
+            while (event := await self._in_time(anext(events, None))) is not None:
                 for piece in translation.pieces_of(event):
                     said = seam.feed(piece) if isinstance(piece, str) else piece
-                    if said:
+                    if said or not piece:
                         yield said
                     if isinstance(piece, (ToolInputAvailable, ToolInputError)):
                         wraps.show(piece.tool_call_id)
@@ -208,39 +212,18 @@ class PydanticAIModel:
             arguments["output_type"] = [*outputs, DeferredToolRequests]
         return arguments
 
+    async def _in_time(self, wait: Awaitable[Any]) -> Any:
+        try:
+            async with asyncio.timeout(self._silence_timeout_ms / 1000):
+                return await wait
+        except TimeoutError as error:
+            raise ModelTimeout(f"{self.name} said nothing for {self._silence_timeout_ms / 1000:g} s") from error
+
     async def _enter(self) -> None:
         """Take the provider's HTTP client, once: it is closed by `aclose`, if the provider made it itself."""
         if self._provider_model is not None and not self._entered:
             self._entered = True
             await self._provider_model.__aenter__()
-
-
-class _Silence:
-    """Bounds how long a provider may say nothing. An agent's tools take the time that they take."""
-
-    def __init__(self, timeout_ms: int, name: str) -> None:
-        self._timeout_s, self._name = timeout_ms / 1000, name
-        self._working = False
-        self._waits: asyncio.Timeout | None = None
-
-    async def limit(self, wait: Awaitable[Any]) -> Any:
-        """Await the next event. Raises `ModelTimeout`."""
-        try:
-            async with asyncio.timeout(None if self._working else self._timeout_s) as self._waits:
-                return await wait
-        except TimeoutError as error:
-            if self._waits is None or not self._waits.expired():
-                raise
-            raise ModelTimeout(f"{self._name} said nothing for {self._timeout_s:g} s") from error
-        finally:
-            self._waits = None
-
-    def on_work(self, working: bool) -> None:
-        """Tools are at work, or no longer."""
-        self._working = working
-        if self._waits is not None and not self._waits.expired():
-            now = asyncio.get_running_loop().time()
-            self._waits.reschedule(None if working else now + self._timeout_s)
 
 
 @dataclass

@@ -68,9 +68,18 @@ def tool_definitions(tools: Sequence[ToolSpec]) -> list[ToolDefinition]:
     ]
 
 
+WORKING_TICK_MS = 5_000
+"""How often a tool that takes its time says that it is at work, so that nobody takes its agent for dead."""
+
+
 @dataclass(kw_only=True)
 class ModelAsked(CapabilityEvent, namespace="perdure"):
     """The agent asks its model (again): what comes now is another step."""
+
+
+@dataclass(kw_only=True)
+class StillWorking(CapabilityEvent, namespace="perdure"):
+    """A tool is at work."""
 
 
 class CallIds:
@@ -107,16 +116,15 @@ class OneTurn(AbstractCapability[Any]):
         ledger: keeps a call from being carried out twice; None where there is no room.
         results: calls of the step that is gone through again and have a result already.
         output_tools: the names of the tools that are no tools, but the agent's structured output.
-        on_work: called with True when the first of some tools begins, with False when the last has ended.
+        tick_ms: how often tools at work say so.
     """
 
     ids: CallIds = field(default_factory=CallIds)
     ledger: ToolLedger | None = None
     results: Mapping[str, ai.ToolReturnPart] = field(default_factory=dict)
     output_tools: set[str] = field(default_factory=set)
-    on_work: Callable[[bool], None] = lambda _working: None
+    tick_ms: int = WORKING_TICK_MS
     _shown: defaultdict[str, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
-    _working: int = 0
     _step: int = 0
 
     def show(self, call_id: str) -> None:
@@ -146,14 +154,14 @@ class OneTurn(AbstractCapability[Any]):
         if self._step == 0 and call_id in self.results:
             return _known_result(self.results[call_id])
         await self._shown[call_id].wait()
-        self._work(1)
+        ticking = asyncio.create_task(self._tick(ctx))
         try:
             if self.ledger is None:
                 return await _told(handler(args))
             run = _Run(call_id, handler, args)
             return await self._once(run, call, tool_def, approved=ctx.tool_call_approved)
         finally:
-            self._work(-1)
+            ticking.cancel()
 
     async def _once(self, run: _Run, call: ai.ToolCallPart, tool_def: ToolDefinition, *, approved: bool) -> Any:
         assert self.ledger is not None
@@ -169,10 +177,10 @@ class OneTurn(AbstractCapability[Any]):
             raise ToolFailed(str(error)) from error
         return run.result() if run.ended else from_output_json(kept)
 
-    def _work(self, change: int) -> None:
-        before, self._working = self._working, self._working + change
-        if bool(before) != bool(self._working):
-            self.on_work(bool(self._working))
+    async def _tick(self, ctx: RunContext[Any]) -> None:
+        while True:
+            await asyncio.sleep(self.tick_ms / 1000)
+            await ctx.emit(StillWorking())
 
 
 def carried_chunks(carried: object) -> list[Chunk]:

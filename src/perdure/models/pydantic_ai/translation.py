@@ -13,6 +13,7 @@
     an agent's structured output      data-output, and JSON as text where the agent said nothing
     the next request of an agent      finish-step, start-step
     CustomEvent                       data-NAME
+    a tool that takes its time        "", now and then
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from ...wire.ui_chunks import (
 from .history import OUTPUT_TYPE
 from .metadata import metadata_of, plain_json
 from .outputs import output_json
-from .tools import CallIds, ModelAsked, carried_chunks
+from .tools import CallIds, ModelAsked, StillWorking, carried_chunks
 
 Piece = str | Chunk
 
@@ -109,6 +110,8 @@ class Translation:
                 yield from self._output(part)
             case ModelAsked():
                 yield from self._next_step()
+            case StillWorking():
+                yield ""
             case ai.CustomEvent():
                 yield from _custom(event)
             case AgentRunResultEvent(result=result):
