@@ -37,10 +37,13 @@ class Editing:
         target = target or self._transcript.last("assistant")
         question = self._transcript.find(target.answers) if target is not None and target.answers else None
         question = question or self._transcript.last("user")
-        if question is None or not self._room.answers():
+        speakers = self._room.speakers_for(question.message) if question is not None else []
+        if question is None or not speakers:
             return None
         self._remove_from(question.seq + 1, keep=True)
-        self._transcript.ask_again(question, self._room.context.new_id())
+        new_id = self._room.context.new_id()
+        self._transcript.ask_again(question, new_id)
+        self._room.speakers.plan(new_id, speakers)
         self._room.turns.wait_for(question)
         return Submitted(question.id, question.answer_id)
 
@@ -50,11 +53,13 @@ class Editing:
             return Submitted(known.id, known.answer_id, known=True)
         room = self._room
         self._remove_from(known.seq, keep=True)
-        answer_id = room.context.new_id() if room.answers() else None
+        speakers = room.speakers_for(message)
+        answer_id = room.context.new_id() if speakers else None
         status = "answered" if answer_id is None else "waiting"
         question = self._transcript.add(message, room.now_ms(), status, answer_id=answer_id)
         room.listeners.on_message(question)
         if answer_id is not None:
+            room.speakers.plan(answer_id, speakers)
             room.turns.wait_for(question)
         return Submitted(question.id, answer_id)
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import msgspec
@@ -26,6 +27,7 @@ from .branches import Alternatives
 from .editing import Editing
 from .files import API_URL, DEFAULT_FILE_TYPES, RoomFiles
 from .listener import Listeners, RoomListener
+from .mentions import DEFAULT_MODEL, Speakers, mentions
 from .presence import Presence
 from .replay import Replay, replay_of
 from .results import Results
@@ -96,6 +98,7 @@ class ChatRoom(Agent):
 
     ``model``: a name like ``"anthropic:claude-haiku-4-5"`` or ``"local:smollm2"``, a model object
     or pydantic-ai Agent; None makes a room of people only. Or override `respond`.
+    ``models``: more models, by name; ``@name`` in a message has that one answer it instead.
     ``policy``: what a message does that arrives during a turn. ``queue``: it waits for its own
     turn. ``latest``: it ends the running turn and gets the next one. ``merge``: all that arrive
     get the next turn together. ``drop``: it is refused (`Busy`). ``debounce``: as ``merge``, and the turn
@@ -110,6 +113,7 @@ class ChatRoom(Agent):
     auto_response = (PING.decode(), PONG.decode())
 
     model: ClassVar[Any] = None
+    models: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     instructions: ClassVar[str] = ""
     policy: ClassVar[Policy] = "queue"
     debounce_ms: ClassVar[int] = 1_000
@@ -123,6 +127,7 @@ class ChatRoom(Agent):
         super().__init__(context)
         self.transcript = Transcript(self.storage)
         self.tool_calls = ToolCalls(self.storage)
+        self.speakers = Speakers(self.storage)
         self.files = RoomFiles(context, self.file_types, self.api_url)
         self.listeners = Listeners()
         self.audience = Audience(self.transcript, context.connections, context.broadcast)
@@ -142,7 +147,7 @@ class ChatRoom(Agent):
         ``turn.text`` is the newest user message, ``turn.messages`` the conversation, ``turn.answer`` what
         the earlier steps said and did, ``turn.partial`` what this one said before a crash: go on after it.
         """
-        model = self.get_model()
+        model = self.get_model(turn.model)
         if model is not None:
             async with aclosing(model.respond(turn)) as pieces:  # type: ignore[type-var]
                 async for piece in pieces:
@@ -159,6 +164,14 @@ class ChatRoom(Agent):
         It may end the running answer: ``event.interrupt("superseded")``. An error leaves the message without an
         answer. After a crash it may run again for the same message.
         """
+
+    def who_answers(self, message: ChatMessage) -> Sequence[str]:
+        """Which of ``models`` answer a user's message, one after the other; ``""`` is ``model``. None: nobody does.
+
+        By default those that it mentions with ``@name``, else ``model`` (or your `respond`).
+        """
+        default = [DEFAULT_MODEL] if self._has_default else []
+        return mentions(message.text, self.models) or default
 
     def may_answer(self, user: str | None, tool: str) -> bool:
         """Whether a user may approve calls of this tool, or give its result. By default everyone in the room may."""
@@ -337,8 +350,9 @@ class ChatRoom(Agent):
         if known is not None:
             return Submitted(known.id, known.answer_id, known=True)
         policy = policy or self.policy
-        waiting = self.transcript.newest_waiting() if self.answers() else None
-        if policy == "drop" and (waiting is not None or self.turns.running is not None):
+        speakers = self.speakers_for(message)
+        waiting = self.transcript.newest_waiting() if speakers else None
+        if policy == "drop" and speakers and (waiting is not None or self.turns.running is not None):
             raise Busy()
         if waiting is not None and (count := self.transcript.count_waiting()) >= WAITING_MESSAGES_MAX:
             raise Overloaded(
@@ -347,7 +361,7 @@ class ChatRoom(Agent):
         message = self.files.take_message(message)
         if client_tools is not None:
             self.set_client_tools(client_tools)
-        if not self.answers():
+        if not speakers:
             stored = self.transcript.add(message, self.now_ms(), "answered")
             self.listeners.on_message(stored)
             return Submitted(stored.id, None)
@@ -355,7 +369,8 @@ class ChatRoom(Agent):
             for skipped in self.transcript.waiting():
                 self.turns.skip(skipped)
         joins = policy in ("merge", "debounce") and waiting is not None
-        answer_id = waiting.answer_id if joins and waiting is not None else self.context.new_id()
+        answer_id = (waiting.answer_id if joins and waiting is not None else None) or self.context.new_id()
+        self.speakers.plan(answer_id, speakers, joins=joins)
         due_ms = self.now_ms() + self.debounce_ms if policy == "debounce" else None
         stored = self.transcript.add(message, self.now_ms(), "waiting", answer_id=answer_id, due_ms=due_ms)
         self.listeners.on_message(stored)
@@ -461,8 +476,20 @@ class ChatRoom(Agent):
     # --- the model
 
     def answers(self) -> bool:
-        """Whether messages are answered here."""
+        """Whether messages are answered here, at least those that name somebody."""
+        return self._has_default or bool(self.models)
+
+    @property
+    def _has_default(self) -> bool:
         return self.model is not None or self.has_own_respond
+
+    def speakers_for(self, message: ChatMessage) -> list[str]:
+        """What `who_answers` says. Raises ValueError for a name that is not one of ``models``."""
+        names = list(dict.fromkeys(self.who_answers(message)))
+        for name in names:
+            if name not in self.models and not (name == DEFAULT_MODEL and self._has_default):
+                raise ValueError(f"who_answers named {name!r}; {type(self).__name__}.models has {list(self.models)}")
+        return names
 
     @property
     def has_own_respond(self) -> bool:
@@ -470,37 +497,38 @@ class ChatRoom(Agent):
         return type(self).respond is not ChatRoom.respond
 
     @classmethod
-    def get_model(cls) -> Model | None:
-        """The class's model, made at first use and shared by its rooms."""
-        if cls.model is None:
+    def get_model(cls, name: str = DEFAULT_MODEL) -> Model | None:
+        """The class's model (of that name), made at first use and shared by its rooms."""
+        source = cls.models.get(name) if name else cls.model
+        if source is None:
             return None
-        resolved = cls.__dict__.get("_resolved_model")
-        if resolved is None:
-            resolved = resolve_model(cls.model)
-            cls._resolved_model = resolved
-        model: Model = resolved
+        if "_resolved_models" not in cls.__dict__:
+            cls._resolved_models = {}
+        model = cls._resolved_models.get(name)
+        if model is None:
+            model = cls._resolved_models[name] = resolve_model(source)
         return model
 
     @classmethod
     async def on_server_start(cls) -> None:
-        """Make the model and the tools, so that a wrong name or a missing key is told before anyone waits.
+        """Make the models and the tools, so that a wrong name or a missing key is told before anyone waits.
 
         Raises:
             ConfigError: there is no such model here, or a tool cannot be used; the message says what to do.
         """
         cls.tools()
         # Importing a provider's library takes up to a second.
-        await asyncio.to_thread(cls.get_model)
+        for name in (DEFAULT_MODEL, *cls.models):
+            await asyncio.to_thread(cls.get_model, name)
 
     @classmethod
     async def on_server_stop(cls) -> None:
-        """Let go of the model: its processes and connections."""
-        resolved: Model | None = cls.__dict__.get("_resolved_model")
-        if resolved is not None:
-            cls._resolved_model = None
-            await resolved.aclose()
+        """Let go of the models: their processes and connections."""
+        resolved: dict[str, Model] = cls.__dict__.get("_resolved_models", {})
+        while resolved:
+            await resolved.popitem()[1].aclose()
 
-    _resolved_model: ClassVar[Model | None] = None
+    _resolved_models: ClassVar[dict[str, Model]] = {}
 
     # --- for the turns
 

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..errors import BadArguments, Busy, Forbidden, LimitExceeded, Overloaded, WireError
+from ..errors import (
+    BadArguments,
+    Busy,
+    Forbidden,
+    LimitExceeded,
+    NoSuchFile,
+    Overloaded,
+    UnsupportedFile,
+    WireError,
+)
 from ..objects.connections import Connection
 from ..wire.messages import ChatMessage, user_message
 from ..wire.room import PONG, error_frame
@@ -33,6 +42,9 @@ if TYPE_CHECKING:
     from .room import ChatRoom
 
 
+_REFUSALS = (WireError, LimitExceeded, Overloaded, BadArguments, Busy, Forbidden, UnsupportedFile, NoSuchFile)
+
+
 async def handle_frame(room: ChatRoom, connection: Connection, data: str | bytes) -> None:
     """Do what a client's frame asks for. A frame that is refused is answered with an ``error`` frame."""
     refused_id = None
@@ -40,7 +52,7 @@ async def handle_frame(room: ChatRoom, connection: Connection, data: str | bytes
         command = parse_room_frame(data, message_bytes_max=room.context.runtime.limits.message_bytes_max)
         refused_id = getattr(command, "id", None)
         await _obey(room, connection, command)
-    except (WireError, LimitExceeded, Overloaded, BadArguments, Busy, Forbidden) as error:
+    except _REFUSALS as error:
         connection.send_frame(error_frame(error.code, str(error), error.retryable, id=refused_id))
 
 

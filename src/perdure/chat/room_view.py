@@ -9,6 +9,7 @@ import msgspec
 from ..wire.room import Branches, RoomMessage
 from ..wire.room_parts import growing_parts, parts_beside_text, waits_of
 from .branches import Alternatives
+from .mentions import speaker_of
 from .transcript import StoredMessage, Transcript
 from .turn import Turn
 
@@ -27,7 +28,7 @@ def as_room_message(stored: StoredMessage, content: str | None = None) -> RoomMe
         role="assistant" if assistant else "user" if stored.role == "user" else "system",
         content=stored.message.text if content is None else content,
         timestamp=stored.created_ms,
-        user=stored.message.user,
+        user=stored.message.user or (speaker_of(stored.message) if assistant else "") or None,
         status=stored.status if assistant else None,  # type: ignore[arg-type]
         error=stored.error,
         answers=stored.answers,

@@ -25,6 +25,7 @@ from ..wire.fold_tools import is_tool_part
 from ..wire.messages import ChatMessage
 from ..wire.ui_chunks import File
 from .carrier import Carrier
+from .mentions import DEFAULT_MODEL, instructions_for, speaker_of
 from .turn import Turn
 
 if TYPE_CHECKING:
@@ -143,18 +144,20 @@ class Steps:
     def _context(self) -> TurnContext:
         room, turn = self._room, self._turn
         earlier, partial = self._said()
+        name = speaker_of(turn.answer.message) if room.models else DEFAULT_MODEL
         return TurnContext(
             text=turn.question.message.text,
             messages=self._messages,
             answer=ChatMessage(turn.answer.id, "assistant", earlier) if earlier else None,
             partial=partial,
-            instructions=room.instructions,
+            instructions=instructions_for(room.instructions, name, room.models) if name else room.instructions,
             attempt=turn.answer.attempt,
             room=room.name,
             turn_id=turn.answer.id,
             tools=self._tools(),
             ledger=self._carrier.ledger,
             load_file=room.files.load,
+            model=name,
         )
 
     def _said(self) -> tuple[list[dict[str, object]], str]:

@@ -35,6 +35,7 @@ import msgspec
 from ..storage.object_storage import Storage
 from ..wire.messages import ChatMessage, decode_message, encode_message
 from . import branches, tool_calls
+from .mentions import speaker_of
 
 MIGRATIONS = (
     """
@@ -258,19 +259,21 @@ class Transcript:
             self._storage.database.execute("UPDATE room SET cuts = cuts + 1")
         return removed
 
-    def conversation(self, question: StoredMessage) -> Sequence[ChatMessage]:
-        """What a model is shown to answer ``question``: each earlier question followed by its newest answer.
+    def conversation(self, question: StoredMessage, answer: StoredMessage) -> Sequence[ChatMessage]:
+        """What a model is shown to make ``answer``: each earlier question with the newest answer of each model to it,
+        then ``question``, and what other models have answered to that.
 
         Read when it is first looked at: not every answer needs it, and a long one takes milliseconds.
         """
-        return _Conversation(lambda: self._read_conversation(question))
+        return _Conversation(lambda: self._read_conversation(question, answer))
 
-    def _read_conversation(self, question: StoredMessage) -> list[ChatMessage]:
+    def _read_conversation(self, question: StoredMessage, made: StoredMessage) -> list[ChatMessage]:
         messages = self.newest(CONTEXT_MESSAGES_MAX)
-        answers: dict[str, StoredMessage] = {}
+        answers: dict[str, dict[str, StoredMessage]] = {}
         for stored in messages:
             if stored.role == "assistant" and stored.answers is not None and stored.status != "streaming":
-                answers[stored.answers] = stored
+                answers.setdefault(stored.answers, {})[speaker_of(stored.message)] = stored
+        answers.get(question.id, {}).pop(speaker_of(made.message), None)
         shown: list[ChatMessage] = []
         for stored in messages:
             if stored.seq == question.seq or (stored.role == "user" and stored.status == "waiting"):
@@ -282,11 +285,8 @@ class Transcript:
             if stored.seq > question.seq and stored.role == "user":
                 continue
             shown.append(stored.message)
-            answer = answers.get(stored.id)
-            if answer is not None and _says_something(answer.message):
-                shown.append(answer.message)
-        shown.append(question.message)
-        return shown
+            shown += _worth_showing(answers.get(stored.id))
+        return [*shown, question.message, *_worth_showing(answers.get(question.id))]
 
     def _begin(self) -> None:
         if not self._storage.dirty:
@@ -350,6 +350,10 @@ def _stored(
         due_ms,
         decode_message(message),
     )
+
+
+def _worth_showing(answers: dict[str, StoredMessage] | None) -> list[ChatMessage]:
+    return [stored.message for stored in (answers or {}).values() if _says_something(stored.message)]
 
 
 def _says_something(message: ChatMessage) -> bool:

@@ -13,6 +13,7 @@ import structlog
 from ..wire.fold import MessageFold
 from ..wire.messages import ChatMessage
 from ..wire.ui_chunks import Abort, Start, decode_chunk, encode_chunk
+from .mentions import DEFAULT_MODEL, seen_by, speaker_of
 from .steps import Steps
 from .transcript import StoredMessage, stream_name
 from .turn import Outcome, Turn
@@ -88,6 +89,7 @@ class Turns:
     def skip(self, question: StoredMessage) -> None:
         """The question will not be answered: the readers of its answer's stream get an end."""
         self._transcript.set_status(question, "answered")
+        self._room.speakers.forget(question.answer_id or "")
         alone = all(item.answer_id != question.answer_id for item in self._transcript.waiting())
         if question.answer_id is not None and alone:
             self._end_unused(question.answer_id, 1)
@@ -146,13 +148,13 @@ class Turns:
     def _begin(self, group: list[StoredMessage]) -> None:
         room, question = self._room, group[-1]
         answer_id = question.answer_id or room.context.new_id()
-        messages = self._transcript.conversation(question)
+        name = room.speakers.of(answer_id)[0] if room.models else DEFAULT_MODEL
         for item in group:
             self._transcript.set_status(item, "answered")
             self._asking.discard(item.id)
             self._asked.discard(item.id)
         answer = self._transcript.add(
-            ChatMessage(id=answer_id, role="assistant", parts=[]),
+            ChatMessage(answer_id, "assistant", [], {"model": name} if name else None),
             room.now_ms(),
             "streaming",
             answers=question.id,
@@ -160,13 +162,13 @@ class Turns:
         )
         self._forget_old_streams()
         turn = self._make(_merged(group), answer, MessageFold(answer_id))
-        self._run(turn, Steps(room, turn, messages), new=True)
+        self._run(turn, new=True)
 
     def _continue(self, answer: StoredMessage) -> None:
         """Begin the next leg of an answer."""
         question = self._question_of(answer)
         turn = self._make(question, answer, MessageFold(answer.id, message=answer.message))
-        self._run(turn, Steps(self._room, turn, self._transcript.conversation(question)), new=True)
+        self._run(turn, new=True)
 
     def _make(self, question: StoredMessage, answer: StoredMessage, fold: MessageFold) -> Turn:
         room = self._room
@@ -181,8 +183,12 @@ class Turns:
             room.context.runtime.pace.join,
         )
 
-    def _run(self, turn: Turn, steps: Steps, *, new: bool) -> None:
+    def _run(self, turn: Turn, *, new: bool) -> None:
         room = self._room
+        messages = self._transcript.conversation(self._question_of(turn.answer), turn.answer)
+        if room.models:
+            messages = seen_by(messages, speaker_of(turn.answer.message))
+        steps = Steps(room, turn, messages)
         self.running = turn
         room.hold_awake("turns", True)
         room.listeners.on_turn(turn, new=new and turn.leg == 1)
@@ -217,7 +223,21 @@ class Turns:
             self.running = None
         room.listeners.on_settled(turn, outcome, error)
         room.context.runtime.metrics.turns.labels(outcome).inc()
+        if room.models and turn.leg == 1:
+            self._ask_next(turn, outcome)
         self.begin_next()
+
+    def _ask_next(self, turn: Turn, outcome: Outcome) -> None:
+        """The next of several models that were asked begins; where the answer was stopped, none does."""
+        room = self._room
+        _, *rest = room.speakers.of(turn.answer.id)
+        room.speakers.forget(turn.answer.id)
+        question = self._transcript.find(turn.question.id)
+        if rest and outcome != "aborted" and question is not None:
+            answer_id = room.context.new_id()
+            self._transcript.ask_again(question, answer_id)
+            room.speakers.plan(answer_id, rest)
+            self.wait_for(question)
 
     def _end_unused(self, answer_id: str, leg: int) -> None:
         """Give the stream of a leg that will never come an end."""
@@ -258,7 +278,7 @@ class Turns:
             choice = await self._choose(turn)
         if choice == "continue" and question is not None:
             self._transcript.set_attempt(answer, answer.attempt + 1)
-            self._run(turn, Steps(self._room, turn, self._transcript.conversation(question)), new=False)
+            self._run(turn, new=False)
         elif choice == "retry" and question is not None:
             self._retry(turn)
         else:
@@ -286,7 +306,10 @@ class Turns:
     def _retry(self, turn: Turn) -> None:
         question = self._transcript.find(turn.question.id)
         if question is not None:
-            self._transcript.ask_again(question, self._room.context.new_id())
+            answer_id = self._room.context.new_id()
+            self._transcript.ask_again(question, answer_id)
+            if self._room.models:
+                self._room.speakers.plan(answer_id, self._room.speakers.of(turn.answer.id))
         turn.settle("aborted", None)
 
 
