@@ -12,7 +12,7 @@ import pytest
 from tests.docs.pages import REPOSITORY, rows, sections
 
 import perdure
-from perdure import App, ChatRoom, Connection, DurableObject, ObjectStub, User, errors
+from perdure import Agent, App, ChatRoom, Connection, DurableObject, ObjectStub, User, errors
 from perdure.client import RoomClient
 from perdure.storage.object_storage import Storage
 from perdure.streams.stream import Stream
@@ -33,13 +33,43 @@ ENGINES_OWN: dict[type, set[str]] = {
         "on_server_start",
         "on_server_stop",
         "open_session",
-        "on_text",
-        "on_chunk",
-        "on_settled",
         "on_error",
         "handle_start",
         "handle_connect",
         "handle_message",
+        "handle_close",
+        "add_listener",
+        "answer_approval",
+        "answers",
+        "ask_before_turn",
+        "check_message",
+        "choose_recovery",
+        "client_tools",
+        "go_on",
+        "has_before_turn",
+        "has_own_respond",
+        "leg_of",
+        "replay",
+        "running",
+        "set_client_tools",
+        "take_results",
+        "tool_result",
+    },
+    Agent: {
+        "agent_state",
+        "agent_work",
+        "agent_fibers",
+        "agent_children",
+        "hold_awake",
+        "background",
+        "set_alarm",
+        "get_alarm",
+        "delete_alarm",
+        "handle_start",
+        "handle_connect",
+        "handle_message",
+        "handle_close",
+        "handle_alarm",
     },
     Connection: {"bind", "joined", "transport"},
     Storage: {"set_alarm", "read_meta", "write_meta", "mark_dirty", "dirty", "commit_turn", "materialise_tails"},
@@ -86,7 +116,7 @@ def _shown(name: str, member: Any) -> str:
     return f"{prefix}{name}{_without_annotations(inspect.signature(member), method=True)}"
 
 
-CLASSES = [App, User, DurableObject, ObjectStub, Connection, Storage, Streams, Stream, ChatRoom, RoomClient]
+CLASSES = [App, User, DurableObject, Agent, ObjectStub, Connection, Storage, Streams, Stream, ChatRoom, RoomClient]
 
 
 @pytest.mark.parametrize("documented", CLASSES, ids=lambda item: item.__name__)
