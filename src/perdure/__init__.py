@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .agents import Agent, current_agent
 from .app import App
 from .chat.room import BeforeTurn, ChatRoom, InterruptedTurn
 from .chat.submitted import Submitted
@@ -20,6 +21,7 @@ from .wire.messages import ChatMessage
 __version__ = "0.1.0"
 
 __all__ = [
+    "Agent",
     "AlarmInfo",
     "App",
     "BeforeTurn",
@@ -41,5 +43,6 @@ __all__ = [
     "TurnContext",
     "User",
     "callable",
+    "current_agent",
     "tool",
 ]

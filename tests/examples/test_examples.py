@@ -7,7 +7,7 @@ import os
 import runpy
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def test_every_example_is_listed_and_tested() -> None:
     """The table in examples/README.md has each file, and so has this module."""
     listed, tested = (EXAMPLES / "README.md").read_text(), Path(__file__).read_text()
     names = sorted(path.stem for path in EXAMPLES.glob("*.py"))
-    assert len(names) == 8
+    assert len(names) == 9
     assert [name for name in names if f"({name}.py)" not in listed or f'"{name}' not in tested] == []
 
 
@@ -173,3 +173,30 @@ async def test_alarms() -> None:
             return result
 
         await eventually(told)
+
+
+async def test_agent() -> None:
+    """It looks at once and then again and again, and says what it saw; what is forgotten is not looked at."""
+    async with _example("agent") as (address, http):
+        url, gone = f"http://{address}/healthz", "http://127.0.0.1:9/"
+
+        async def report() -> dict[str, Any]:
+            reply = await http.post("/rpc/Watch/mine/report", json=[])
+            return dict(reply.json()["result"])
+
+        for watched in (url, url, gone):
+            assert (await http.post("/rpc/Watch/mine/watch", json=[watched, 1])).status_code == 200
+        await eventually(lambda: _holds(report, url, "answers 200"))
+        first_ms = (await report())[url]["at_ms"]
+        await eventually(lambda: _holds(report, gone, "does not answer: ConnectError"))
+
+        async def again() -> bool:
+            return bool((await report())[url]["at_ms"] > first_ms)
+
+        await eventually(again)
+        await http.post("/rpc/Watch/mine/forget", json=[gone])
+        assert list(await report()) == [url]
+
+
+async def _holds(report: Callable[[], Awaitable[dict[str, Any]]], url: str, found: str) -> bool:
+    return bool((await report()).get(url, {}).get("found") == found)

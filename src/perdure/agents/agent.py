@@ -246,7 +246,7 @@ class Agent(DurableObject):
         attempts_max: int = AT_ONCE.attempts_max,
         base_delay_ms: int = AT_ONCE.base_delay_ms,
         delay_ms_max: int = AT_ONCE.delay_ms_max,
-        should_retry: Callable[[Exception], bool] = is_worth_a_retry,
+        should_retry: Callable[[Exception], bool] | None = None,
     ) -> Result:
         """What ``work()`` gives, tried again in place while it raises: nothing of this is durable.
 
@@ -257,7 +257,7 @@ class Agent(DurableObject):
             Exception: what the last try raised.
         """
         retry = Retry(attempts_max, base_delay_ms, delay_ms_max)
-        return await with_retries(work, retry, should_retry, self.agent_work.random)
+        return await with_retries(work, retry, should_retry or is_worth_a_retry, self.agent_work.random)
 
     # --- long work
 
