@@ -49,6 +49,18 @@ class Asked(msgspec.Struct, frozen=True):
     certain: bool = True
 
 
+async def prepare_asked(room: ChatRoom, asked: Asked) -> Asked:
+    """The request with the large files of its message in the room; other events of the room run meanwhile.
+
+    Raises:
+        PerdureError: as `RoomFiles.take_message` does.
+    """
+    message = asked.new_message
+    if message is None or room.transcript.find(message.id) is not None:
+        return asked
+    return msgspec.structs.replace(asked, new_message=await room.files.prepare_message(message))
+
+
 def take_asked(room: ChatRoom, asked: Asked) -> Run:
     """Do what is asked, once; the run that comes of it.
 

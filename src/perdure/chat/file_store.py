@@ -131,9 +131,13 @@ class FileStore:
             known = self.find(file_id)
             assert known is not None
         else:
-            self._change("UPDATE files SET touched_ms = ? WHERE number = ?", now_ms, known.number)
+            self.touch(known, now_ms)
             self.drop(number)
         return known
+
+    def touch(self, file: StoredFile, now_ms: int) -> None:
+        """The file was sent again."""
+        self._change("UPDATE files SET touched_ms = ? WHERE number = ?", now_ms, file.number)
 
     def drop(self, number: int) -> None:
         """Nobody finds the file any more; `remove` is to remove it."""

@@ -306,8 +306,14 @@ class RoomFiles:
 
     def _store(self, media_type: str, filename: str | None, data: bytes) -> StoredFile:
         """Store a file at once. Takes some ten milliseconds for the largest."""
+        id_of_all = FileHash(media_type)
+        id_of_all.update(data)
+        known = self.store.find(id_of_all.file_id)
+        if known is not None:
+            self.store.touch(known, self._context.now_ms())
+            return known
         upload = self.begin(media_type, filename)
-        upload.hash.update(data)
+        upload.hash = id_of_all
         for start in range(0, len(data), FILE_CHUNK_BYTES):
             self.append(upload, data[start : start + FILE_CHUNK_BYTES])
         return self.finish(upload)

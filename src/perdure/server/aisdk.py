@@ -17,6 +17,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
+import msgspec
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -109,9 +110,11 @@ class AiSdk:
         async def work(instance: Instance) -> AnswerSource | None:
             room = instance.object
             assert isinstance(room, ChatRoom)
-            submitted = _take(room, parsed, user, policy)
+            submitted = _take(room, await _prepared(room, parsed), user, policy)
             if submitted is None or submitted.answer_id is None:
-                return None
+                # Said to people only, where some messages are answered: an answer without a word, and no error.
+                taken = submitted is not None and room.answers()
+                return AnswerSource(object_id, "", None) if taken else None
             if parsed.returned is not None:
                 return rest_of_answer(room, object_id, parsed.returned)
             return whole_answer(room, object_id, submitted.answer_id)
@@ -129,7 +132,7 @@ class AiSdk:
         async def work(instance: Instance) -> Submitted | None:
             room = instance.object
             assert isinstance(room, ChatRoom)
-            return _take(room, request, user, None)
+            return _take(room, await _prepared(room, request), user, None)
 
         return await self._runtime.run_in(object_id, work)
 
@@ -215,6 +218,14 @@ class AiSdk:
             async for chunks in batches:
                 yield b"".join([sse_event(chunk) for chunk in chunks])
         yield DONE
+
+
+async def _prepared(room: ChatRoom, request: ChatRequest) -> ChatRequest:
+    """The request with the large files of its message in the room."""
+    message = request.new_message
+    if message is None or room.transcript.find(message.id) is not None:
+        return request
+    return msgspec.structs.replace(request, new_message=await room.files.prepare_message(message))
 
 
 def _take(room: ChatRoom, request: ChatRequest, user: User, policy: Policy | None) -> Submitted | None:

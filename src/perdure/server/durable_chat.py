@@ -16,7 +16,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..errors import RemoteProtocolError
+from ..errors import BadArguments, RemoteProtocolError
 from ..objects.cursor import StreamCursor
 from ..objects.runtime import Runtime
 from .aisdk import AiSdk
@@ -41,7 +41,7 @@ class DurableChat:
         if mode not in ("immediate", "await"):
             raise RemoteProtocolError("mode is immediate or await")
         source = await self._chat.submit(request)
-        if mode == "immediate":
+        if mode == "immediate" or source.stream is None:
             return self._pointer(request, source, 201)
         return self._pointer(request, source, 200, finalOffset=await self._end_of(source))
 
@@ -51,7 +51,8 @@ class DurableChat:
         return Response(status_code=204) if source is None else self._pointer(request, source, 200)
 
     def _pointer(self, request: Request, source: AnswerSource, status: int, **more: str) -> Response:
-        assert source.stream is not None
+        if source.stream is None:
+            raise BadArguments("the message was taken, but it asks nobody: there is no answer to read")
         url = self._urls.turn_url(request, source.object_id.name, turn_of(source.stream))
         headers = {"location": url, "cache-control": "no-store"}
         response = json_reply({"streamUrl": url, **more}, status, headers)

@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from ..chat.asking import Asked, take_asked
+from ..chat.asking import Asked, prepare_asked, take_asked
 from ..chat.room import ChatRoom
 from ..chat.runs import Run
 from ..chat.transcript import stream_name
@@ -100,7 +100,7 @@ class Sessions:
         async def work(instance: Instance) -> Run:
             assert isinstance(instance.object, ChatRoom)
             instance.object.open_session()
-            return take_asked(instance.object, asked)
+            return take_asked(instance.object, await prepare_asked(instance.object, asked))
 
         return await self._runtime.run_in(object_id, work)
 

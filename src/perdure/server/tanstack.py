@@ -31,7 +31,7 @@ import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from ..chat.asking import Asked, take_asked
+from ..chat.asking import Asked, prepare_asked, take_asked
 from ..chat.earlier import chunks_before
 from ..chat.room import ChatRoom
 from ..chat.runs import Run, Runs
@@ -162,7 +162,7 @@ class TanStack:
             assert isinstance(room, ChatRoom)
             if only_known and Runs(room.storage).find(parsed.run_id) is None:
                 raise RemoteProtocolError(f"there is no run {parsed.run_id!r} to go on with")
-            run = take_asked(room, asked)
+            run = take_asked(room, await prepare_asked(room, asked))
             if run.answer_id is None:
                 return None
             answer = room.transcript.find(run.answer_id)
