@@ -108,7 +108,7 @@ class Room(ChatRoom):
     @tool(client=True)
     def locate(self) -> str:
         """Where the user is."""
-        ...
+        raise NotImplementedError
 
     @tool
     async def broken(self) -> str:

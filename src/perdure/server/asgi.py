@@ -32,6 +32,7 @@ from .auth import Door
 from .chat_socket import ChatSocket
 from .durable_chat import DurableChat
 from .files import ChatFiles
+from .helix import Helix
 from .operations import Operations
 from .paths import protect_slashes, restore_slashes, route_path, split_path
 from .replies import error_reply
@@ -58,6 +59,7 @@ CORS_EXPOSE = (
     "location",
     "etag",
     "x-vercel-ai-ui-message-stream",
+    "x-session-id",
     "retry-after",
     "stream-next-offset",
     "stream-cursor",
@@ -136,11 +138,15 @@ class Server:
             urls = self._streams.turn_urls if self._streams is not None and self._double_answer else None
             chat = AiSdk(self.runtime, self._door, self._room_class, urls)
             self._chat_socket = ChatSocket(self.runtime, self._door, self._room_class, chat)
+            helix = Helix(self.runtime, self._door, self._room_class, chat)
             tanstack = TanStack(self.runtime, self._door, self._room_class)
             posts = ChatPosts(chat, tanstack)
             routes += [
                 Route("/api/chat", _endpoint(posts.post), methods=["POST"]),
                 Route("/api/chat", _endpoint(tanstack.get)),
+                Route("/api/chat/{id}", _endpoint(helix.post), methods=["POST"]),
+                Route("/api/chat/{id}", _endpoint(helix.resume)),
+                Route("/api/chat/{id}/snapshot", _endpoint(helix.snapshot)),
                 Route("/api/chat/{id}/stream", _endpoint(chat.resume)),
                 Route("/api/chat/{id}/stop", _endpoint(chat.stop), methods=["POST"]),
                 Route("/api/chat/{id}/messages", _endpoint(chat.messages)),
