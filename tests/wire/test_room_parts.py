@@ -5,8 +5,9 @@ from __future__ import annotations
 from perdure.wire.fold import MessageFold, fold
 from perdure.wire.messages import ChatMessage
 from perdure.wire.room import Wait
-from perdure.wire.room_parts import growing_parts, parts_beside_text, waits_of
+from perdure.wire.room_parts import Part, growing_parts, parts_beside_text, waits_of
 from perdure.wire.ui_chunks import (
+    Chunk,
     Finish,
     FinishStep,
     ReasoningDelta,
@@ -69,7 +70,7 @@ def test_a_growing_text_says_what_its_chunks_call_it() -> None:
 
 def test_a_growing_answer_can_be_taken_up_anywhere() -> None:
     """From what it is after any of its chunks, the rest makes the same message."""
-    chunks = [
+    chunks: list[Chunk] = [
         *(Start("a1"), StartStep(), ReasoningStart("r1"), ReasoningDelta("r1", "Hm"), ReasoningDelta("r1", "m")),
         *(ReasoningEnd("r1"), TextStart("t1"), TextDelta("t1", "One"), TextDelta("t1", "."), TextEnd("t1")),
         *(ToolInputStart("c1", "order"), ToolInputDelta("c1", '{"id":4'), ToolInputDelta("c1", "7}")),
@@ -89,7 +90,7 @@ def test_a_growing_answer_can_be_taken_up_anywhere() -> None:
 
 def test_what_an_answer_waits_for() -> None:
     """Approvals, and calls that are the clients' own; not those that have ended or that a provider carries out."""
-    parts = [
+    parts: list[Part] = [
         TEXT,
         {
             "type": "tool-refund",
