@@ -183,6 +183,8 @@ def test_a_call_lets_out_what_was_held() -> None:
         {"type": "TOOL_CALL_ARGS", "toolCallId": "c2", "delta": "{}"},
         {"type": "TOOL_CALL_END", "toolCallId": "c2"},
         {**result, "messageId": "c2-result", "toolCallId": "c2", "content": "seen"},
+        MESSAGE_ENDED,
+        MESSAGE_STARTED,
         said("Two."),
         MESSAGE_ENDED,
         RUN_FINISHED,
@@ -314,7 +316,7 @@ def test_an_error_is_hung_on_its_message(text: str, message: str) -> None:
 
 
 def test_a_further_run_goes_on_in_the_message() -> None:
-    """Restored with the first run's chunks: a run of its own, the call known, no second start of the message."""
+    """Restored with the first run's chunks: a run of its own, which begins the message again; the call is known."""
     encoder = AguiEncoder("room", "run-2")
     encoder.restore([Start("a1"), ToolInputAvailable("c1", "look", {}), Finish("tool-calls")])
     chunks: list[Chunk] = [
@@ -326,6 +328,7 @@ def test_a_further_run_goes_on_in_the_message() -> None:
     ]
     assert [json.loads(event) for chunk in chunks for event in encoder.encode(chunk)] == [
         {"type": "RUN_STARTED", "threadId": "room", "runId": "run-2"},
+        MESSAGE_STARTED,
         {
             "type": "TOOL_CALL_RESULT",
             "messageId": "c1-result",

@@ -145,11 +145,12 @@ def test_a_chunk_that_cannot_be_told_is_left_out() -> None:
 
 
 def test_a_leg_goes_on_where_the_last_one_was() -> None:
-    """Its run has no second beginning of the message, and names the calls as before."""
+    """Its run begins the same message again, and names the calls as before."""
     encode = leg_encoder(AguiEncoder("room", "a1.2"), [encode_chunk(chunk) for chunk in ASKED])
     events = [json.loads(event) for chunk in ANSWERED for event in encode(encode_chunk(chunk))]
     assert [event["type"] for event in events] == [
         "RUN_STARTED",
+        "TEXT_MESSAGE_START",
         "TOOL_CALL_RESULT",
         "TOOL_CALL_RESULT",
         "TEXT_MESSAGE_CONTENT",
@@ -174,12 +175,33 @@ def test_a_whole_answer_is_one_run(without_envelopes: bool) -> None:
         *["TOOL_CALL_START", "TOOL_CALL_ARGS", "TOOL_CALL_END"] * 2,
         "TOOL_CALL_RESULT",
         "TOOL_CALL_RESULT",
+        *["TEXT_MESSAGE_END", "TEXT_MESSAGE_START"],  # another text: a call came between
         "TEXT_MESSAGE_CONTENT",
         "TEXT_MESSAGE_END",
         "RUN_FINISHED",
     ]
     if not without_envelopes:
-        assert events[-2]["metadata"] == {"tokens": 3}
+        assert [event["metadata"] for event in events[:-1] if "metadata" in event] == [{"tokens": 3}]
+
+
+def test_who_has_come_to_the_end_is_told_it_again() -> None:
+    """Its client believes in no end that came in another response: under a new id, again and again."""
+    frames = frames_of(HELLO)
+    assert not frames.is_over(ACCEPTED)
+    assert not frames.is_over(EventId(4, 0))
+    after = EventId(4, 1)
+    for expected in ("5.0", "6.0"):
+        assert frames.is_over(after)
+        assert frames.block(0, 4, after, "run-7") == b""
+        body = frames.end_again(after, "run-7")
+        assert ids(body) == [expected]
+        assert told(body)[0] == {
+            "type": "RUN_FINISHED",
+            "threadId": "room",
+            "runId": "run-7",
+            "metadata": {"tanstack": {"finishReason": "stop"}},
+        }
+        after = parse_event_id(ids(body)[0])
 
 
 def test_an_answer_that_waits_asks_whoever_joins() -> None:

@@ -21,9 +21,11 @@ error                              RUN_ERROR
 
 What `@tanstack/ai` 0.58 makes of events, and so how they have to come:
 
-- A message begins with TEXT_MESSAGE_START, once. Whatever else comes first makes a message with an id of the
-  client's own, and the next START, be it a user's, takes that message over. A second START makes a tab
-  whose user has just posted forget the last text.
+- A message begins with TEXT_MESSAGE_START. Whatever else comes first makes a message with an id of the
+  client's own, and the next START, be it a user's, takes that message over. A second START within a text makes a
+  tab whose user has just posted forget that text.
+- Text that follows a call is a text of its own, which clients before 0.48 only know by an END and a START before
+  it. A run that goes on with a message of an earlier run begins it again, too.
 - That tab has also forgotten which message is being told. Texts and calls name theirs; a thought or an error does
   not, and the rest of the answer would end up in a message of its own, or in the user's. So an empty text comes
   before each piece of a thought, and a further START before an error, which nothing follows.
@@ -98,6 +100,7 @@ class AguiEncoder:
         self.message_id: str | None = None
         self._running = False
         self._shown = False
+        self._is_open = False
         self._buffer = EventBuffer()
         self._texts = Lane("text", self._show, self._say, lambda: None)
         self._thoughts = Lane("reasoning", self._begin_thought, self._think, self._end_thought)
@@ -166,6 +169,8 @@ class AguiEncoder:
             before = None if self._metadata is None else self._metadata.message()
             self._metadata = MessageFold(message_id, message=before)
             self._buffer.tell("RUN_STARTED", threadId=self.thread_id, runId=self.run_id)
+            if self._shown:
+                self._open_message()
         self._merge_metadata(chunk)
 
     def _on_finish(self, chunk: Finish) -> None:
@@ -204,7 +209,8 @@ class AguiEncoder:
         # The text may still go on: in another run of this message.
         self._buffer.release(text_ended=False)
         self._end_step()
-        if self._shown:
+        if self._is_open:
+            self._is_open = False
             self._buffer.tell("TEXT_MESSAGE_END", messageId=self.message_id, metadata=self._untold_metadata())
         self._running = False
 
@@ -212,16 +218,17 @@ class AguiEncoder:
         """Have clients know the message and the step that the next event belongs to; returns the message's id."""
         if not self._shown:
             self._shown = True
-            self._buffer.tell(
-                "TEXT_MESSAGE_START",
-                messageId=self.message_id,
-                role="assistant",
-                metadata=self._untold_metadata(),
-            )
+            self._open_message()
         if self._step is not None and not self._step_told:
             self._step_told = True
             self._buffer.tell("STEP_STARTED", stepName=self._step)
         return self.message_id
+
+    def _open_message(self) -> None:
+        self._is_open = True
+        self._buffer.text_is_over()  # it is: by this
+        metadata = self._untold_metadata()
+        self._buffer.tell("TEXT_MESSAGE_START", messageId=self.message_id, role="assistant", metadata=metadata)
 
     # --- steps, texts, thoughts
 
@@ -240,6 +247,9 @@ class AguiEncoder:
         self._step, self._step_told = None, False
 
     def _say(self, text: str) -> None:
+        if self._buffer.text_is_over():
+            self._buffer.tell("TEXT_MESSAGE_END", messageId=self.message_id)
+            self._open_message()
         self._buffer.tell_text(self.message_id, text)
 
     def _begin_thought(self) -> None:

@@ -64,6 +64,7 @@ class EventBuffer:
         self._events: list[bytes] = []
         self._held: list[bytes] = []
         self._text_grows = False
+        self._text_is_over = False
 
     def tell(self, type: str, **fields: Any) -> None:
         """An event that adds no part to the message."""
@@ -83,7 +84,13 @@ class EventBuffer:
         self._events.extend(self._held)
         self._held.clear()
         if text_ended:
+            self._text_is_over = self._text_is_over or self._text_grows
             self._text_grows = False
+
+    def text_is_over(self) -> bool:
+        """Whether a call has ended the text that was told last; once for each."""
+        is_over, self._text_is_over = self._text_is_over, False
+        return is_over
 
     def take(self) -> list[bytes]:
         """The events since the last look, oldest first."""
