@@ -22,7 +22,7 @@ from pydantic_ai.tools import DeferredToolRequests
 
 from perdure.errors import ModelError
 from perdure.models.base import ToolSpec, TurnContext
-from perdure.models.pydantic_ai import PydanticAIModel, current_call
+from perdure.models.pydantic_ai import PreliminaryResult, PydanticAIModel, current_call
 from perdure.models.registry import resolve_model
 from perdure.wire.messages import ChatMessage, user_message
 from perdure.wire.ui_chunks import (
@@ -367,6 +367,46 @@ def test_a_tool_can_show_more_than_its_result() -> None:
     assert pieces[-5:] == [output, source, FinishStep(), StartStep(), "12."]
     assert "Counted today." in str(provider.sent[-1][-1])
     assert ledger.rows["c1.run"]["result"] == "12"
+
+
+def test_a_tool_can_show_what_it_has_so_far() -> None:
+    """Preliminary results under the call's own id."""
+    provider = Provider([("c1", "count", {})], [("c1", "count", {})], "Two.")
+    agent = Agent(provider.model)
+
+    @agent.tool
+    async def count(ctx: RunContext[object]) -> int:
+        await ctx.emit(PreliminaryResult(output={"so far": 1}))
+        return 2
+
+    pieces = _run(agent, _turn(ledger=Ledger()))
+    shown_outputs = [
+        (piece.tool_call_id, piece.output, piece.preliminary)
+        for piece in pieces
+        if isinstance(piece, ToolOutputAvailable)
+    ]
+    assert shown_outputs == [
+        ("c1", {"so far": 1}, True),
+        ("c1", 2, None),
+        ("c1-2", {"so far": 1}, True),
+        ("c1-2", 2, None),
+    ]
+
+
+def test_an_agent_without_tools_reads_calls_as_text() -> None:
+    """Where another model of the room made them: providers refuse calls of tools that they are not told of."""
+    provider = Provider("Thanks.")
+    call = ToolInputAvailable("c1", "stock", {"article": "bell"})
+    done = folded([call, ToolOutputAvailable("c1", {"bell": 12})])
+    messages = [user_message("1", "Hi"), done, user_message("2", "And?")]
+    assert _run(Agent(provider.model), TurnContext(text="And?", messages=messages)) == ["Thanks."]
+    parts = [part for message in provider.sent[0] for part in message.parts]
+    assert [str(getattr(part, "content", part)) for part in parts] == [
+        "Hi",
+        '[I call stock with {"article":"bell"}]',
+        '[stock says: {"bell":12}]',
+        "And?",
+    ]
 
 
 def test_a_call_begins_when_the_room_has_it() -> None:

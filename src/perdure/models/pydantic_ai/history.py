@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic_ai import messages as ai
@@ -66,7 +66,9 @@ class History:
     results: dict[str, ai.ToolReturnPart] = field(default_factory=dict)
 
 
-async def history_of(turn: TurnContext, *, runs_tools: bool, with_prefill: bool = False) -> History:
+async def history_of(
+    turn: TurnContext, *, runs_tools: bool, with_prefill: bool = False, makes_files: bool = True
+) -> History:
     """The conversation of ``turn`` up to what the model is to say next.
 
     Args:
@@ -74,23 +76,25 @@ async def history_of(turn: TurnContext, *, runs_tools: bool, with_prefill: bool 
         runs_tools: the model carries tools out itself (an agent): open calls stay open.
         with_prefill: the partial answer is the beginning of the provider's own message; else it is a finished one,
             and the provider is asked to go on.
+        makes_files: the model is shown the files that models made; others take none.
     """
     history = History()
-    made_files = await _made_files(turn)
-    as_text = not runs_tools and not turn.tools  # providers refuse calls of tools that they are not told of
+    made_files = await _made_files(turn) if makes_files else {}
     names = {message.user for message in turn.messages if message.role == "user" and message.user}
     for message in turn.messages:
         if message.role == "assistant":
-            history.messages += _answer(message, made_files, as_text=as_text)
+            history.messages += _answer(message, made_files)
         elif message.role == "system":
-            history.messages.append(_request([ai.SystemPromptPart(message.text)], turn))
+            history.messages.append(ai.ModelRequest(parts=[ai.SystemPromptPart(message.text)]))
         else:
             content = await _user_content(message, turn, named=len(names) > 1)
-            history.messages.append(_request([ai.UserPromptPart(content)], turn))
+            history.messages.append(ai.ModelRequest(parts=[ai.UserPromptPart(content)]))
     if not history.messages or not isinstance(history.messages[-1], ai.ModelRequest):
-        history.messages.append(_request([ai.UserPromptPart(turn.text)], turn))
+        history.messages.append(ai.ModelRequest(parts=[ai.UserPromptPart(turn.text)]))
     if turn.answer is not None:
-        _add_own_answer(history, turn.answer, made_files, runs_tools=runs_tools, as_text=as_text)
+        _add_own_answer(history, turn.answer, made_files, runs_tools=runs_tools)
+    if not runs_tools and not turn.tools:
+        history.messages = calls_as_text(history.messages)
     _add_partial(history, turn, with_prefill=with_prefill)
     for message_ in history.messages:
         if isinstance(message_, ai.ModelRequest):
@@ -108,8 +112,33 @@ def tool_name(part: Part) -> str | None:
     return kind.removeprefix("tool-") if kind.startswith("tool-") else None
 
 
-def _request(parts: Sequence[ai.ModelRequestPart], turn: TurnContext) -> ai.ModelRequest:
-    return ai.ModelRequest(parts=list(parts), instructions=turn.instructions or None)
+def calls_as_text(messages: Sequence[ai.ModelMessage]) -> list[ai.ModelMessage]:
+    """The messages for a provider that is told of no tools: such a one refuses calls and their results.
+
+    Thoughts beside a call go with it, since they are signed together.
+    """
+    return [_as_text(message) for message in messages]
+
+
+def _as_text(message: ai.ModelMessage) -> ai.ModelMessage:
+    if isinstance(message, ai.ModelRequest):
+        if not any(isinstance(part, ai.ToolReturnPart) for part in message.parts):
+            return message
+        requests = [_result_as_text(p) if isinstance(p, ai.ToolReturnPart) else p for p in message.parts]
+        return replace(message, parts=requests)
+    if not message.tool_calls:
+        return message
+    kept = [part for part in message.parts if not isinstance(part, ai.ThinkingPart)]
+    parts = [_call_as_text(part) if isinstance(part, ai.ToolCallPart) else part for part in kept]
+    return replace(message, parts=parts)
+
+
+def _call_as_text(part: ai.ToolCallPart) -> ai.TextPart:
+    return ai.TextPart(f"[I call {part.tool_name} with {part.args_as_json_str()}]")
+
+
+def _result_as_text(part: ai.ToolReturnPart) -> ai.UserPromptPart:
+    return ai.UserPromptPart(f"[{part.tool_name} says: {part.model_response_str()}]")
 
 
 async def _user_content(message: ChatMessage, turn: TurnContext, *, named: bool) -> str | list[ai.UserContent]:
@@ -137,30 +166,30 @@ async def _made_files(turn: TurnContext) -> Files:
     return {url: content for url, content in loaded.items() if content is not None}
 
 
-def _answer(message: ChatMessage, files: Files, *, as_text: bool) -> Iterator[ai.ModelMessage]:
+def _answer(message: ChatMessage, files: Files) -> Iterator[ai.ModelMessage]:
     """An answer of the past: every call has a result."""
     for step in _steps(message):
-        response, returns = _step(step, files, as_text=as_text)
+        response, returns = _step(step, files)
         if response.parts:
             yield response
-        open_calls = [_no_result(part) for part in _open(step) if not as_text]
+        open_calls = [_no_result(part) for part in _open(step)]
         if returns or open_calls:
             yield ai.ModelRequest(parts=[*returns, *open_calls])
 
 
-def _add_own_answer(history: History, answer: ChatMessage, files: Files, *, runs_tools: bool, as_text: bool) -> None:
+def _add_own_answer(history: History, answer: ChatMessage, files: Files, *, runs_tools: bool) -> None:
     """The answer that is being made: calls of its last step may still have to be carried out."""
     steps = list(_steps(answer))
     last = steps[-1] if steps else []
     open_calls = list(_open(last))
     if not (runs_tools and open_calls):
-        history.messages += _answer(answer, files, as_text=as_text)
+        history.messages += _answer(answer, files)
         return
     earlier: list[dict[str, Any]] = []
     for step in steps[:-1]:
         earlier += [{"type": "step-start"}, *map(dict, step)]
-    history.messages += _answer(ChatMessage(id="", role="assistant", parts=earlier), files, as_text=as_text)
-    response, returns = _step(last, files, as_text=as_text)
+    history.messages += _answer(ChatMessage(id="", role="assistant", parts=earlier), files)
+    response, returns = _step(last, files)
     history.messages.append(response)
     if any(part["state"] == "approval-responded" for part in open_calls):
         history.deferred = _what_people_said(open_calls)
@@ -189,7 +218,7 @@ def _add_partial(history: History, turn: TurnContext, *, with_prefill: bool) -> 
     text = prefill(turn.partial) if with_prefill else turn.partial
     history.messages.append(ai.ModelResponse(parts=[ai.TextPart(text)]))
     if not with_prefill:
-        history.messages.append(_request([ai.UserPromptPart(CONTINUE_INSTRUCTION)], turn))
+        history.messages.append(ai.ModelRequest(parts=[ai.UserPromptPart(CONTINUE_INSTRUCTION)]))
 
 
 def _steps(message: ChatMessage) -> Iterator[list[Part]]:
@@ -221,7 +250,7 @@ def _no_result(part: Part) -> ai.ToolReturnPart:
     return ai.ToolReturnPart(tool_name(part) or "", said, part["toolCallId"], outcome="interrupted")
 
 
-def _step(step: Sequence[Part], files: Files, *, as_text: bool) -> tuple[ai.ModelResponse, list[ai.ToolReturnPart]]:
+def _step(step: Sequence[Part], files: Files) -> tuple[ai.ModelResponse, list[ai.ToolReturnPart]]:
     response = ai.ModelResponse(parts=[])
     returns: list[ai.ToolReturnPart] = []
     said = "".join(str(part.get("text", "")) for part in step if part.get("type") == "text")
@@ -232,8 +261,6 @@ def _step(step: Sequence[Part], files: Files, *, as_text: bool) -> tuple[ai.Mode
             made = _other_part(part, files, said)
         elif part.get("providerExecuted") or part.get("state") == "input-streaming":
             made = None
-        elif as_text:
-            made = ai.TextPart(f"\n[{name} was called with {json.dumps(part.get('input'))}: {_outcome_text(part)}]\n")
         else:
             made = _call(part, name)
             if (result := _result(part, name)) is not None:
@@ -283,14 +310,3 @@ def _result(part: Part, name: str) -> ai.ToolReturnPart | None:
         case _:
             return None
     return ai.ToolReturnPart(name, content, part["toolCallId"], outcome=outcome)
-
-
-def _outcome_text(part: Part) -> str:
-    match part.get("state"):
-        case "output-available":
-            return json.dumps(part.get("output"), ensure_ascii=False)
-        case "output-error":
-            return f"failed: {part.get('errorText', '')}"
-        case "output-denied":
-            return "denied"
-    return "no result"

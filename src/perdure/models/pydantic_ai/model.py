@@ -126,9 +126,15 @@ class PydanticAIModel:
         thinking = (self._settings or {}).get("anthropic_thinking") or (self._settings or {}).get("thinking")
         return not thinking and bool(_PREFILL_MODELS.match(model.model_name))
 
+    def _makes_files(self) -> bool:
+        model = self._provider_model
+        return model is None or bool(model.profile.get("supports_image_output"))
+
     async def _attempt(self, turn: TurnContext, with_prefill: bool) -> AsyncGenerator[Piece, None]:
         is_agent = isinstance(self._source, AbstractAgent)
-        history = await history_of(turn, runs_tools=is_agent, with_prefill=with_prefill)
+        history = await history_of(
+            turn, runs_tools=is_agent, with_prefill=with_prefill, makes_files=self._makes_files()
+        )
         known = dict(_calls(turn.answer))
         ids = CallIds(known)
         wraps = OneTurn(

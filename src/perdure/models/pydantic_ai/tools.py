@@ -29,12 +29,13 @@ from pydantic_ai.exceptions import (
     ToolFailedError,
     ToolRetryError,
 )
-from pydantic_ai.messages import CapabilityEvent
+from pydantic_ai.messages import CapabilityEvent, CustomEvent
 from pydantic_ai.tools import RunContext, ToolDefinition
 
 from ...errors import ToolError
-from ...wire.ui_chunks import CHUNK_CLASSES, Chunk
+from ...wire.ui_chunks import Chunk, Data, File, SourceDocument, SourceUrl
 from ..base import ToolCall, ToolLedger, ToolSpec
+from .history import calls_as_text
 from .outputs import from_output_json, output_json
 
 _NEEDS_APPROVAL = "the tool was not carried out: it waits for a person's approval"
@@ -75,6 +76,16 @@ WORKING_TICK_MS = 5_000
 @dataclass(kw_only=True)
 class ModelAsked(CapabilityEvent, namespace="perdure"):
     """The agent asks its model (again): what comes now is another step."""
+
+
+@dataclass(kw_only=True)
+class PreliminaryResult(CustomEvent, name="perdure_preliminary_result"):
+    """What a tool of an agent has so far: ``await ctx.emit(PreliminaryResult(output=...))``.
+
+    Clients show it in the result's place until the next one, or the result, comes. Only while the tool runs.
+    """
+
+    output: Any
 
 
 @dataclass(kw_only=True)
@@ -132,9 +143,12 @@ class OneTurn(AbstractCapability[Any]):
         self._shown[call_id].set()
 
     async def before_model_request(self, ctx: RunContext[Any], request_context: Any) -> Any:
-        """Tell the stream of events where a step begins."""
+        """Tell the stream of events where a step begins; keep calls from a model that has no tools."""
         self._step += 1
         await ctx.emit(ModelAsked())
+        told = request_context.model_request_parameters
+        if not told.function_tools and not told.output_tools:
+            return replace(request_context, messages=calls_as_text(request_context.messages))
         return request_context
 
     async def prepare_output_tools(
@@ -184,9 +198,9 @@ class OneTurn(AbstractCapability[Any]):
 
 
 def carried_chunks(carried: object) -> list[Chunk]:
-    """The chunks among what a tool returned as metadata, or an event holds."""
+    """The parts for people among what a tool returned as metadata, or an event holds."""
     items = carried if isinstance(carried, (list, tuple)) else [carried]
-    return [item for item in items if isinstance(item, CHUNK_CLASSES)]
+    return [item for item in items if isinstance(item, (Data, File, SourceUrl, SourceDocument))]
 
 
 async def _told(work: Awaitable[Any]) -> Any:

@@ -12,7 +12,8 @@
     a file that the model made        file, as a data URL
     an agent's structured output      data-output, and JSON as text where the agent said nothing
     the next request of an agent      finish-step, start-step
-    CustomEvent                       data-NAME
+    PreliminaryResult                 tool-output-available, preliminary
+    any other CustomEvent             data-NAME
     a tool that takes its time        "", now and then
 """
 
@@ -50,7 +51,7 @@ from ...wire.ui_chunks import (
 from .history import OUTPUT_TYPE
 from .metadata import metadata_of, plain_json
 from .outputs import output_json
-from .tools import CallIds, ModelAsked, StillWorking, carried_chunks
+from .tools import CallIds, ModelAsked, PreliminaryResult, StillWorking, carried_chunks
 
 Piece = str | Chunk
 
@@ -110,6 +111,9 @@ class Translation:
                 yield from self._output(part)
             case ModelAsked():
                 yield from self._next_step()
+            case PreliminaryResult(output=output, tool_call_id=str(raw)):
+                id = self._ids.own(self._step, raw)
+                yield ToolOutputAvailable(id, output_json(output), dynamic=True, preliminary=True)
             case StillWorking():
                 yield ""
             case ai.CustomEvent():
