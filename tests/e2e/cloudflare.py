@@ -62,8 +62,8 @@ class Shown:
         return [] if answer is None else [part for part in answer["parts"] if part["type"] == kind]
 
 
-class Cloudflare:
-    """One node process with any number of tabs: ``sdk`` is newest or pinned, ``ai`` 6 or 7."""
+class Node:
+    """One node process with any number of tabs."""
 
     def __init__(self, sdk: str, ai: int) -> None:
         self._process = subprocess.Popen(
@@ -74,19 +74,8 @@ class Cloudflare:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        self._tabs: list[Tab] = []
-
-    def open(self, kind: str, url: str, agent: str, name: str, **options: Any) -> Tab:
-        """Open a tab: ``client`` is an `AgentClient`, ``agent`` `useAgent`, ``chat`` `useAgentChat`."""
-        tab = Tab(self, f"tab{len(self._tabs) + 1}")
-        self._tabs.append(tab)
-        tab.do("open", kind=kind, url=url, agent=agent, name=name, **options)
-        return tab
-
-    def close_tabs(self) -> None:
-        """Close what a test has left open."""
-        for tab in self._tabs:
-            tab.close()
+        self.rooms: list[str] = []
+        """What its open tabs show."""
 
     def command(self, **command: Any) -> dict[str, Any]:
         """One command, one answer."""
@@ -107,13 +96,52 @@ class Cloudflare:
         self._process.stdout.close()
 
 
+class Cloudflare:
+    """Browsers: ``sdk`` is newest or pinned, ``ai`` 6 or 7.
+
+    The pages of one process share what they load, as those of a real browser never do: so two that show the same
+    room get a process each.
+    """
+
+    def __init__(self, sdk: str, ai: int) -> None:
+        self.sdk, self._ai = sdk, ai
+        self._nodes: list[Node] = []
+        self._tabs: list[Tab] = []
+        self._opened = 0
+
+    def open(self, kind: str, url: str, agent: str, name: str, **options: Any) -> Tab:
+        """Open a tab: ``client`` is an `AgentClient`, ``agent`` `useAgent`, ``chat`` `useAgentChat`."""
+        node = next((node for node in self._nodes if name not in node.rooms), None)
+        if node is None:
+            node = Node(self.sdk, self._ai)
+            self._nodes.append(node)
+        self._opened += 1
+        tab = Tab(node, f"tab{self._opened}", name)
+        self._tabs.append(tab)
+        tab.do("open", kind=kind, url=url, agent=agent, name=name, **options)
+        return tab
+
+    def close_tabs(self) -> None:
+        """Close what a test has left open."""
+        for tab in self._tabs:
+            tab.close()
+        self._tabs.clear()
+
+    def close(self) -> None:
+        """End the processes."""
+        for node in self._nodes:
+            node.close()
+
+
 class Tab:
     """One client."""
 
-    def __init__(self, node: Cloudflare, name: str) -> None:
+    def __init__(self, node: Node, name: str, room: str) -> None:
         self._node = node
         self._name = name
+        self._room = room
         self._closed = False
+        node.rooms.append(room)
 
     def do(self, action: str, **values: Any) -> Shown:
         """Do something with the client; what comes of it shows later."""
@@ -129,13 +157,14 @@ class Tab:
         """Close it, as one that leaves or reloads."""
         if not self._closed:
             self._closed = True
+            self._node.rooms.remove(self._room)
             self._node.command(tab=self._name, do="close")
 
     def until(self, holds: Callable[[Shown], object], *, within_s: float = WITHIN_S) -> Shown:
         """Wait until what the tab shows is such."""
         deadline = time.monotonic() + within_s
         while not holds(shown := self.shown()):
-            assert time.monotonic() < deadline, shown
+            assert time.monotonic() < deadline, str(shown)[:4_000]
             time.sleep(0.01)
         return shown
 

@@ -10,10 +10,14 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
-from perdure import App, Connection, callable
+from perdure import App, ChatRoom, Connection, TurnContext, callable, tool
 from perdure.agents.agent import Agent
 from perdure.errors import BadArguments
+from perdure.models.registry import resolve_model
+from perdure.models.script_steps import tool_part
+from perdure.models.scripted import ScriptedModel
 from perdure.objects.limits import Limits
+from perdure.wire.ui_chunks import Chunk, ToolInputAvailable
 
 
 class GameBoard(Agent):
@@ -62,5 +66,65 @@ class BlankAgent(Agent):
     """Has no state until someone sets one."""
 
 
+def calls(tool_name: str, **given: Any) -> ScriptedModel:
+    """Says a word, calls a tool, and tells its result in twenty words."""
+
+    def about(turn: TurnContext) -> list[str]:
+        part = tool_part(turn, tool_name)
+        result = part.get("output", part.get("errorText", part["state"]))
+        return [f"It said {result}: ", *(f"word{number} " for number in range(1, 21))]
+
+    call = ToolInputAvailable("call-{turn_id}", tool_name, given)
+    return ScriptedModel(steps=[["Let me see. ", call], about])
+
+
+MODELS = {
+    "words": resolve_model("scripted:count=80&delay_ms=20"),
+    "slow": resolve_model("scripted:count=80&delay_ms=60"),
+    "quick": resolve_model("scripted:count=10"),
+    "echo": resolve_model("scripted:echo"),
+    "broken": resolve_model("scripted:count=20&delay_ms=5&error_at=8"),
+    "add": calls("add", a=1, b=2),
+    "where": calls("where"),
+    "brought": calls("brought", question="which"),
+    "launch": calls("launch", rocket="R7"),
+}
+
+
+class TalkRoom(ChatRoom):
+    """A room whose name says which script answers in it; ``broken`` ones fail once and then are ``quick``."""
+
+    async def respond(self, turn: TurnContext) -> AsyncIterator[str | Chunk]:
+        script = self.name.partition("-")[0]
+        if script == "broken":
+            if self.storage.get("failed", False):
+                script = "quick"
+            else:
+                self.storage.put("failed", True)
+        async for piece in MODELS[script].respond(turn):
+            yield piece
+
+    @tool
+    def add(self, a: int, b: int) -> int:
+        """Add two numbers."""
+        return a + b
+
+    @tool(client=True)
+    async def where(self) -> str:
+        """Where the user is."""
+        raise NotImplementedError  # browsers know
+
+    @tool(approval=True)
+    def launch(self, rocket: str) -> str:
+        """Launch a rocket."""
+        count: int = self.storage.get("launched", 0) + 1
+        self.storage.put("launched", count)
+        return f"{rocket} flies, launch {count}"
+
+    @callable
+    async def launched(self) -> int:
+        return int(self.storage.get("launched", 0))
+
+
 limits = Limits(drain_ms_max=int(os.environ.get("DRAIN_MS", "100")))
-app = App([GameBoard, BlankAgent], limits=limits)
+app = App([TalkRoom, GameBoard, BlankAgent], limits=limits)

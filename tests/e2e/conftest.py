@@ -143,21 +143,21 @@ SDKS = [("newest", 6), ("newest", 7), ("pinned", 6)]
 
 
 @pytest.fixture(scope="session", params=SDKS, ids=[f"{sdk}-ai{ai}" for sdk, ai in SDKS])
-def cloudflare_node(request: pytest.FixtureRequest) -> Iterator[Cloudflare]:
+def cloudflare_browsers(request: pytest.FixtureRequest) -> Iterator[Cloudflare]:
     """Node with the clients of Cloudflare's Agents SDK, for each of the versions."""
     need("node", shutil.which("node") is not None, "apt-get install nodejs")
     installed = all((NPM / "node_modules" / name).is_dir() for name in ("agents", "agents-pinned", "partysocket"))
     need("Cloudflare's clients (npm packages)", installed, "npm install --prefix tests/npm")
-    node = Cloudflare(*request.param)
-    yield node
-    node.close()
+    browsers = Cloudflare(*request.param)
+    yield browsers
+    browsers.close()
 
 
 @pytest.fixture
-def cloudflare(cloudflare_node: Cloudflare) -> Iterator[Cloudflare]:
+def cloudflare(cloudflare_browsers: Cloudflare) -> Iterator[Cloudflare]:
     """The same, for one test: its tabs are closed at the end."""
-    yield cloudflare_node
-    cloudflare_node.close_tabs()
+    yield cloudflare_browsers
+    cloudflare_browsers.close_tabs()
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,43 @@
-"""Rooms' clients of Cloudflare's Agents SDK: `useAgentChat`, unmodified."""
+"""A room's clients of Cloudflare's Agents SDK: what `useAgentChat` is shown.
+
+Every client gets every chunk of every answer, live: encoded once, whoever asked. The frames of an answer bear the
+id of the request that asked for it or, where other clients asked, one that the room makes of the answer's id.
+
+A client that comes amid an answer is offered it, and gets it from its start when it takes the offer: until then it
+is left out of the live chunks. An answer's later legs are shown from the answer's start, too; only a client that
+asked for the leg by a request of its own gets the leg alone, under its request's id.
+
+Frames leave in the order of the room's events, through its gate.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-from ..wire.messages import ChatMessage
+import msgspec
+
+from ..agents.protocol import AGENTS
+from ..objects.connections import Connection
+from ..wire.cloudflare_chat import (
+    CLEARED,
+    Answer,
+    TurnEnd,
+    messages_frame,
+    none_frame,
+    pending_frame,
+    resuming_frame,
+    updated_frame,
+)
+from ..wire.deltas import join_deltas
+from ..wire.messages import ChatMessage, encode_message
+from ..wire.target import for_target
+from ..wire.ui_chunks import Abort, Chunk, Error
+from .listener import RoomListener
+from .transcript import StoredMessage
+from .turn import Outcome, Turn
 
 if TYPE_CHECKING:
     from .room import ChatRoom
@@ -12,11 +45,458 @@ if TYPE_CHECKING:
 HISTORY_MESSAGES = 1_000
 """The newest messages, which a client is given as the conversation."""
 
+RECENT_LEGS = 32
+"""Ended legs whose ids are remembered: clients may take an offer when it is too late."""
+
+RECENT_MESSAGES = 50
+"""Newest messages among which an answer is looked for that waits for results."""
+
+_HOW_IT_ENDED = (b'{"type":"error"', b'{"type":"abort"')
+
+_ENDS: dict[Outcome, TurnEnd] = {"complete": "completed", "waiting": "completed", "aborted": "aborted"}
+
+
+class Peer:
+    """What the room knows of one client.
+
+    ``offered``: it was offered an answer and has not taken it; until then it gets no live chunks. ``parked``: it has
+    asked for an answer that is still to begin, ``probe_id`` being the name of its question. ``expects``: it has given
+    a result and awaits the next leg. ``fresh``: it may have loaded the conversation before it came.
+    """
+
+    __slots__ = ("connection", "expects", "fresh", "offered", "parked", "probe_id")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.offered = False
+        self.parked = False
+        self.probe_id: str | None = None
+        self.expects = False
+        self.fresh = False
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A client's request, and what came of it: the leg of an answer.
+
+    ``whole``: the client has nothing of the answer yet, so it gets it from its start; else it gets the leg alone.
+    ``message_ids`` are those of the messages that are answered.
+    """
+
+    id: str
+    connection: Connection
+    question_id: str
+    answer_id: str
+    leg: int = 1
+    whole: bool = True
+    message_ids: tuple[str, ...] = ()
+
+
+class _Direct:
+    """A client that gets the running leg under the id of a request of its own."""
+
+    __slots__ = ("answer", "request", "skip")
+
+    def __init__(self, request: Request, skip: int) -> None:
+        self.request = request
+        self.answer = Answer(request.id)
+        self.skip = skip
+
+
+class _Live:
+    """The running leg, as it is shown: ``earlier`` chunks of the legs before it stand in for its ``start``."""
+
+    __slots__ = ("answer", "direct", "earlier", "message_ids", "turn")
+
+    def __init__(self, turn: Turn, answer: Answer, message_ids: tuple[str, ...], earlier: int) -> None:
+        self.turn = turn
+        self.answer = answer
+        self.message_ids = message_ids
+        self.earlier = earlier
+        self.direct: dict[Connection, _Direct] = {}
+
+    @property
+    def skip(self) -> int:
+        """Chunks of the leg that are not shown to all: its ``start``, where earlier ones have been."""
+        return 1 if self.turn.leg > 1 else 0
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The ids that anyone may know it by."""
+        return self.answer.request_id, self.turn.answer.id
+
+
+class CloudflareChat(RoomListener):
+    """Shows one room's events to these clients, and answers what they ask of running answers."""
+
+    def __init__(self, room: ChatRoom) -> None:
+        self._room = room
+        self._peers: dict[Connection, Peer] = {}
+        self._followers: tuple[Connection, ...] | None = None
+        self._live: _Live | None = None
+        self._recent: dict[str, str] = {}
+        self._requests: list[Request] = []
+        self._held: list[tuple[Callable[..., None], tuple[Any, ...]]] | None = None
+        self._sender: Connection | None = None
+        self._list_due = False
+        self._list_without: Connection | None = None
+        self._encoded: dict[str, msgspec.Raw] = {}
+        for connection in room.connections():
+            if connection.protocol == AGENTS:
+                self._peers[connection] = Peer(connection)
+        if room.running is not None:
+            self._show_leg(room.running)
+
+    # --- clients
+
+    def connect(self, connection: Connection) -> None:
+        """A client has come: it is offered what is being said."""
+        peer = self._peers[connection] = Peer(connection)
+        peer.fresh = True
+        self._followers = None
+        if self._live is not None:
+            self._offer(peer, self._live.answer.request_id, None)
+
+    def gone(self, connection: Connection) -> None:
+        """A client has left. What it asked for goes on."""
+        self._peers.pop(connection, None)
+        self._followers = None
+        if self._live is not None:
+            self._live.direct.pop(connection, None)
+
+    def peer(self, connection: Connection) -> Peer:
+        """What is known of a client."""
+        return self._peers[connection]
+
+    # --- events
+
+    def on_message(self, stored: StoredMessage) -> None:
+        """The conversation has grown: all but the client that did it are told."""
+        self._change_list(stored)
+
+    def on_removed(self, removed: list[StoredMessage]) -> None:
+        """It has shrunk."""
+        self._change_list(*removed)
+
+    def on_updated(self, stored: StoredMessage) -> None:
+        """A result or an approval has come in."""
+        self._encoded.pop(stored.id, None)
+        self._show(self._send_updated, stored)
+
+    def on_turn(self, turn: Turn, *, new: bool) -> None:
+        """A leg begins."""
+        self._show(self._begin, turn)
+
+    def on_chunk(self, turn: Turn, chunk: Chunk, data: bytes) -> None:
+        """A chunk: encoded once for all that follow. How an answer ends is told by its end."""
+        if self._peers and not isinstance(chunk, (Error, Abort)):
+            self._show(self._send_chunk, turn.position - 1, data)
+
+    def on_settled(self, turn: Turn, outcome: Outcome, error: str | None) -> None:
+        """The leg has ended."""
+        self._encoded.pop(turn.answer.id, None)
+        self._show(self._end, outcome, error)
+
+    def _show(self, show: Callable[..., None], *arguments: Any) -> None:
+        """Show it now or, while a request is carried out, after that."""
+        if self._held is None:
+            show(*arguments)
+        else:
+            self._held.append((show, arguments))
+
+    # --- requests
+
+    @contextmanager
+    def acting_for(self, connection: Connection) -> Iterator[None]:
+        """``with`` (and without an await inside): what the room does was asked for by this client.
+
+        An answer may begin before the room has said which one comes of the request; so all is shown afterwards.
+        """
+        self._held, self._sender = [], connection
+        try:
+            yield
+        finally:
+            held, self._held, self._sender = self._held, None, None
+            for show, arguments in held:
+                show(*arguments)
+            self._end_skipped("skipped")
+
+    def add(self, request: Request) -> None:
+        """A request came to an answer: one that will begin, is being made, or is there already."""
+        live = self._live
+        stored = self._room.transcript.find(request.answer_id)
+        running = live is not None and live.turn.answer.id == request.answer_id
+        if live is not None and running:
+            self._join(live, request)
+        elif stored is None or stored.status == "streaming":
+            self._requests.append(request)
+        else:
+            if request.whole:
+                self._send_replay(request.connection, Answer(request.id), stored.id, replay=False)
+            self._send_end(request.connection, Answer(request.id), stored, replay=False)
+
+    def _join(self, live: _Live, request: Request) -> None:
+        """The client asked for what is being said already: it gets it under its own id, too."""
+        direct = live.direct[request.connection] = _Direct(request, live.skip if request.whole else 0)
+        self._followers = None
+        if request.whole:
+            self._send_replay(request.connection, direct.answer, request.answer_id, replay=False)
+        else:
+            for number, data in enumerate(live.turn.stream.entries()):
+                request.connection.send_frame(direct.answer.chunk(data, number))
+
+    def cancel(self, connection: Connection, request_id: str) -> None:
+        """Stop the answer that a client knows by this id, or let it never begin."""
+        live = self._live
+        if live is not None:
+            direct = live.direct.get(connection)
+            if request_id in live.names or (direct is not None and direct.request.id == request_id):
+                self._room.turns.stop("stopped")
+                return
+        request = next((item for item in self._requests if item.id == request_id), None)
+        question = self._room.transcript.find(request.question_id) if request is not None else None
+        if question is not None and question.status == "waiting":
+            self._room.turns.skip(question)
+            self._end_skipped("aborted")
+            self._room.turns.begin_next()
+
+    def show_cleared(self) -> None:
+        """The client that is acted for has removed all messages."""
+        self._list_due = False
+        others = tuple(item for item in self._peers if item is not self._sender)
+        self._show(self._send, others, CLEARED)
+
+    def show_conversation(self, connection: Connection, *, connect: bool = False) -> None:
+        """Tell one client the conversation; ``connect``: it has just come, and keeps what it has yet to send."""
+        self.peer(connection).fresh = False
+        connection.send_frame(messages_frame(self._conversation(), connect=connect))
+
+    # --- the handshake of a client that comes amid an answer
+
+    def probe(self, peer: Peer, probe_id: str | None) -> None:
+        """A client asks whether an answer is being made. It gets exactly one answer to that."""
+        if self._live is not None:
+            self._offer(peer, self._live.answer.request_id, probe_id)
+            return
+        if self._is_pending(peer):
+            peer.parked, peer.probe_id = True, probe_id
+            peer.connection.send_frame(pending_frame(probe_id))
+            return
+        if peer.fresh:
+            # What was said since it loaded the conversation, or while it was away.
+            self.show_conversation(peer.connection, connect=True)
+        last = self._room.transcript.last()
+        if last is not None and last.status == "failed":
+            self._remember(last.id, last.id)
+            self._offer(peer, last.id, probe_id)
+        else:
+            peer.connection.send_frame(none_frame(probe_id))
+
+    def acknowledge(self, peer: Peer, request_id: str) -> None:
+        """A client takes an offer: it gets the answer from its start, then what follows.
+
+        If the answer has ended meanwhile the client has it already, with the conversation.
+        """
+        live, answer = self._live, Answer(request_id)
+        peer.offered = False
+        self._followers = None
+        if live is not None and live.answer.request_id == request_id:
+            self._send_replay(peer.connection, answer, live.turn.answer.id, replay=True)
+            peer.connection.send_frame(answer.replay_complete())
+            return
+        stored = self._room.transcript.find(self._recent.get(request_id, ""))
+        if stored is None:
+            peer.connection.send_frame(answer.done("completed", replay=True))
+        else:
+            self._send_end(peer.connection, answer, stored, replay=True)
+
+    def _offer(self, peer: Peer, request_id: str, probe_id: str | None) -> None:
+        """Offer an answer. The client gets no live chunks of it until it takes the offer: it has begun anew.
+
+        (Where its question has crossed with an offer, it takes the two as one, and after this.)
+        """
+        peer.offered = True
+        peer.parked, peer.expects = False, False
+        self._followers = None
+        peer.connection.send_frame(resuming_frame(request_id, probe_id))
+
+    def _is_pending(self, peer: Peer) -> bool:
+        """Whether an answer that the client waits for will begin."""
+        transcript = self._room.transcript
+        if transcript.newest_waiting() is not None or transcript.streaming():
+            return True
+        return peer.expects and any(item.status == "waiting" for item in transcript.newest(RECENT_MESSAGES))
+
+    def _release(self) -> None:
+        """Nothing is being said any more: clients that wait in vain are told so."""
+        if self._live is None:
+            for peer in [item for item in self._peers.values() if item.parked and not self._is_pending(item)]:
+                peer.parked = False
+                peer.connection.send_frame(none_frame(peer.probe_id))
+
+    def _remember(self, request_id: str, answer_id: str) -> None:
+        self._recent.pop(request_id, None)
+        self._recent[request_id] = answer_id
+        if len(self._recent) > RECENT_LEGS:
+            del self._recent[next(iter(self._recent))]
+
+    # --- what is shown of a leg
+
+    def _begin(self, turn: Turn) -> None:
+        self._send_list()
+        live = self._show_leg(turn)
+        for peer in self._peers.values():
+            if (peer.parked or (peer.expects and turn.leg > 1)) and peer.connection not in live.direct:
+                self._offer(peer, live.answer.request_id, peer.probe_id)
+        if live.earlier or turn.position > 1:
+            # What comes next is the end of something that these clients may show otherwise, or not at all.
+            for number, data in self._chunks(turn.answer.id):
+                self._send(self._following(), live.answer.chunk(data, number))
+        self._end_skipped("skipped")
+
+    def _show_leg(self, turn: Turn) -> _Live:
+        """The leg is what is shown from now on."""
+        key = (turn.answer.id, turn.leg)
+        asked = [request for request in self._requests if (request.answer_id, request.leg) == key]
+        self._requests = [request for request in self._requests if request not in asked]
+        name = turn.answer.id
+        message_ids: tuple[str, ...] = (turn.question.id,)
+        if turn.leg > 1:
+            name = f"{turn.answer.id}.{turn.leg}"
+        elif asked:
+            first = asked.pop(0)
+            name, message_ids = first.id, first.message_ids or message_ids
+        replay = self._room.replay(turn.answer.id)
+        live = _Live(turn, Answer(name), message_ids, len(replay.prefix) if replay is not None else 0)
+        for request in asked:
+            if not request.connection.closed:
+                live.direct[request.connection] = _Direct(request, live.skip if request.whole else 0)
+        self._live, self._followers = live, None
+        self._remember(name, turn.answer.id)
+        return live
+
+    def _send_chunk(self, position: int, data: bytes) -> None:
+        live = self._live
+        if live is None:
+            return
+        self._send_list()
+        for shown in for_target((data,), self._room.target):
+            followers = self._following()
+            if followers and position >= live.skip:
+                self._send(followers, live.answer.chunk(shown, live.earlier + position - live.skip))
+            for connection, direct in live.direct.items():
+                if position >= direct.skip:
+                    connection.send_frame(direct.answer.chunk(shown, position))
+
+    def _end(self, outcome: Outcome, error: str | None) -> None:
+        live, followers = self._live, self._following()
+        self._live, self._followers = None, None
+        if live is not None:
+            audiences = [(followers, live.answer, live.message_ids)]
+            for connection, direct in live.direct.items():
+                audiences.append(((connection,), direct.answer, direct.request.message_ids))
+            for audience, answer, message_ids in audiences:
+                if outcome == "failed":
+                    self._send(audience, answer.failed(error or "the answer failed", message_ids))
+                else:
+                    self._send(audience, answer.done(_ENDS[outcome], message_ids))
+            # Then the answer as it is kept: for whoever has missed some of it, or has looked away after a stop.
+            self._list_due, self._list_without = True, None
+            self._send_list()
+        self._end_skipped("skipped")
+        asyncio.get_running_loop().call_soon(self._release)
+
+    def _end_skipped(self, outcome: TurnEnd) -> None:
+        """End the requests whose questions are not answered: others took their place, or they were removed."""
+        transcript = self._room.transcript
+        for request in list(self._requests):
+            question, answer = transcript.find(request.question_id), transcript.find(request.answer_id)
+            waits = question is not None and question.status == "waiting"
+            if not waits and (answer is None or answer.status != "streaming"):
+                self._requests.remove(request)
+                request.connection.send_frame(Answer(request.id).done(outcome, request.message_ids))
+
+    # --- frames
+
+    def _following(self) -> tuple[Connection, ...]:
+        """The clients that get the live chunks under the id that all know."""
+        if self._followers is None:
+            direct = self._live.direct if self._live is not None else {}
+            self._followers = tuple(
+                peer.connection for peer in self._peers.values() if not peer.offered and peer.connection not in direct
+            )
+        return self._followers
+
+    def _send(self, audience: tuple[Connection, ...], frame: bytes) -> None:
+        if audience:
+            context = self._room.context
+            context.after_durable(context.runtime.fan_out, audience, frame, True)
+
+    def _chunks(self, answer_id: str) -> Iterator[tuple[int, bytes]]:
+        """All that was said of an answer, numbered; pieces of one text are joined."""
+        replay = self._room.replay(answer_id)
+        if replay is None:
+            return
+        chunks = list(replay.prefix)
+        stream = self._room.streams.find(replay.stream) if replay.stream is not None else None
+        if stream is not None:
+            chunks += list(stream.entries())[replay.skip :]
+        for number, data in join_deltas(chunks):
+            if not data.startswith(_HOW_IT_ENDED):
+                for shown in for_target((data,), self._room.target):
+                    yield number, shown
+
+    def _send_replay(self, connection: Connection, answer: Answer, answer_id: str, *, replay: bool) -> None:
+        for number, data in self._chunks(answer_id):
+            connection.send_frame(answer.replayed(data, number) if replay else answer.chunk(data, number))
+
+    def _send_end(self, connection: Connection, answer: Answer, stored: StoredMessage, *, replay: bool) -> None:
+        message_ids = (stored.answers,) if stored.answers else ()
+        if stored.status == "failed":
+            connection.send_frame(answer.failed(stored.error or "the answer failed", message_ids))
+        else:
+            outcome: TurnEnd = "aborted" if stored.status == "aborted" else "completed"
+            connection.send_frame(answer.done(outcome, message_ids, replay=replay))
+
+    def _send_updated(self, stored: StoredMessage) -> None:
+        self._send_list()
+        self._send(tuple(self._peers), updated_frame(stored.message))
+
+    # --- the conversation
+
+    def _change_list(self, *changed: StoredMessage) -> None:
+        """The conversation is another: it is sent once for all changes that come together, before what follows."""
+        for stored in changed:
+            self._encoded.pop(stored.id, None)
+        if not self._list_due:
+            self._list_due, self._list_without = True, self._sender
+            asyncio.get_running_loop().call_soon(self._send_list)
+        elif self._list_without is not self._sender:
+            self._list_without = None
+
+    def _send_list(self) -> None:
+        if self._list_due:
+            self._list_due = False
+            audience = tuple(item for item in self._peers if item is not self._list_without)
+            if audience:
+                self._send(audience, messages_frame(self._conversation()))
+
+    def _conversation(self) -> list[ChatMessage | msgspec.Raw]:
+        encoded = {}
+        for stored in self._room.transcript.newest(HISTORY_MESSAGES):
+            if _is_shown(stored):
+                raw = self._encoded.get(stored.id)
+                encoded[stored.id] = raw if raw is not None else msgspec.Raw(encode_message(stored.message))
+        self._encoded = encoded
+        return list(encoded.values())
+
 
 def room_history(room: ChatRoom) -> list[ChatMessage]:
     """The conversation for a client that opens: the newest messages as they are stored.
 
     An answer that is being made is replayed to it from its start; what an earlier leg said of it is here.
     """
-    stored = room.transcript.newest(HISTORY_MESSAGES)
-    return [item.message for item in stored if item.status != "streaming" or item.message.parts]
+    return [item.message for item in room.transcript.newest(HISTORY_MESSAGES) if _is_shown(item)]
+
+
+def _is_shown(stored: StoredMessage) -> bool:
+    return stored.status != "streaming" or bool(stored.message.parts)

@@ -35,6 +35,7 @@ from .room_session import handle_frame
 from .room_view import as_room_message
 from .session import SessionLog
 from .submitted import Submitted
+from .surfaces import Surfaces
 from .tool_calls import ToolCalls
 from .tools import Tool, tools_of
 from .transcript import MIGRATIONS, StoredMessage, Transcript
@@ -138,6 +139,7 @@ class ChatRoom(Agent):
         self.editing = Editing(self)
         self.results = Results(self)
         self.presence = Presence(context)
+        self.surfaces = Surfaces(self)
 
     # --- hooks
 
@@ -550,6 +552,7 @@ class ChatRoom(Agent):
     async def handle_start(self) -> None:
         """Take up what a crash interrupted, then what waited."""
         self.files.tidy()
+        self.surfaces.wake()
         await self.turns.recover()
         await super().handle_start()
 
@@ -558,6 +561,8 @@ class ChatRoom(Agent):
         if connection.protocol in ("room", ""):
             self.audience.greet(connection)
             self.context.touch_connections()
+        elif (surface := self.surfaces.of(connection)) is not None:
+            surface.connect(connection)
         self.presence.joined(connection)
         await super().handle_connect(connection)
 
@@ -565,12 +570,14 @@ class ChatRoom(Agent):
         """A client's frame."""
         if connection.protocol in ("room", ""):
             await handle_frame(self, connection, data)
-        else:
+        elif (surface := self.surfaces.of(connection)) is None or not surface.handle(connection, data):
             await super().handle_message(connection, data)
 
     async def handle_close(self, connection: Connection, code: int, reason: str) -> None:
         """A client is gone."""
         self.presence.left(connection)
+        if (surface := self.surfaces.of(connection)) is not None:
+            surface.gone(connection)
         await super().handle_close(connection, code, reason)
 
     async def on_error(self, connection: Connection | None, error: Exception) -> None:

@@ -143,7 +143,7 @@ def _serve_on(
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         http=http_protocol(app.stream_surface),
         ws="websockets-sansio",
-        ws_max_size=WS_BYTES_PER_MESSAGE_BYTE * limits.message_bytes_max,
+        ws_max_size=max(WS_BYTES_PER_MESSAGE_BYTE * limits.message_bytes_max, limits.chat_frame_bytes_max),
         ws_per_message_deflate=False,
         access_log=options.access_log,
         log_config=None,

@@ -15,6 +15,9 @@ class Limits:
     message_bytes_max: int = 1024 * 1024
     """Largest message from a client, in bytes."""
 
+    chat_frame_bytes_max: int = 32 * 1024 * 1024
+    """Largest frame of a client at ``/agents/``, in bytes: chats send all of their messages with each request."""
+
     message_parts_max: int = 200
     """Parts of one message from a client."""
 

@@ -330,7 +330,7 @@ class Runtime:
         if auto is not None and data == auto[0]:
             connection.transport.write(auto[1].encode(), True)
             return
-        slot.check_message(len(data) if isinstance(data, bytes) else _utf8_size(data))
+        slot.check_message(len(data) if isinstance(data, bytes) else _utf8_size(data), connection.protocol)
 
         async def event(instance: Instance) -> None:
             try:

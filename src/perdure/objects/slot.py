@@ -221,7 +221,9 @@ class Slot:
             for connection in self.connections.everyone():
                 connection.bind(None)
 
-    def check_message(self, size: int) -> None:
-        """Raises LimitExceeded for a client's message that is too large."""
-        if size > self.runtime.limits.message_bytes_max:
-            raise LimitExceeded("message_bytes_max", size, self.runtime.limits.message_bytes_max)
+    def check_message(self, size: int, protocol: str) -> None:
+        """Raises LimitExceeded for a frame that is larger than a client of that protocol may send."""
+        limits = self.runtime.limits
+        if size > limits.message_bytes_max and (protocol != "agents" or size > limits.chat_frame_bytes_max):
+            limit = "chat_frame_bytes_max" if protocol == "agents" else "message_bytes_max"
+            raise LimitExceeded(limit, size, getattr(limits, limit))

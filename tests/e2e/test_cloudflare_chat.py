@@ -1,0 +1,254 @@
+"""`useAgentChat` of npm ``@cloudflare/ai-chat`` against a real server: turns, other tabs, history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count, pairwise
+from typing import Any
+
+import pytest
+from tests.e2e.cloudflare import Cloudflare, Shown, Tab
+from tests.e2e.served import Served
+from tests.e2e.tab import words
+
+_rooms = count(1)
+
+OpenChat = Callable[..., Tab]
+
+
+@pytest.fixture
+def room_of() -> Callable[[str], str]:
+    """Names a new room that is answered by the script of that name."""
+    return lambda script: f"{script}-{next(_rooms)}"
+
+
+@pytest.fixture
+def open_chat(cloudflare: Cloudflare, agents_server: Served) -> OpenChat:
+    """Opens a page with ``useAgent`` and ``useAgentChat``, and waits for its socket; the options are the latter's."""
+
+    def opener(room: str, *, url: str = agents_server.url, **options: Any) -> Tab:
+        tab = cloudflare.open("chat", url, "TalkRoom", room, options=options)
+        tab.until_identified()
+        return tab
+
+    return opener
+
+
+def stored(server: Served, room: str) -> list[dict[str, Any]]:
+    """The room's messages, as a page gets them that opens."""
+    messages: list[dict[str, Any]] = server.get(f"/agents/talk-room/{room}/get-messages")
+    return messages
+
+
+def whole(shown: Shown) -> bool:
+    """Whether the answer is there to its last word and settled."""
+    return shown.ready and shown.answer == words(80)
+
+
+def test_a_message_is_answered(open_chat: OpenChat, agents_server: Served, room_of: Callable[[str], str]) -> None:
+    """Word by word; both sides then hold the same messages under the same ids."""
+    room = room_of("words")
+    tab = open_chat(room)
+    tab.do("say", text="Count")
+    shown = tab.until(whole)
+    assert shown.texts == [("user", "Count"), ("assistant", words(80))]
+    growing = [text or "" for _status, text in shown.seen]
+    assert len(growing) > 10
+    assert all(after.startswith(before) for before, after in pairwise(growing))
+    assert stored(agents_server, room) == shown.messages
+
+
+def test_a_follow_up_is_answered(open_chat: OpenChat, room_of: Callable[[str], str]) -> None:
+    """The second turn of a conversation."""
+    tab = open_chat(room_of("echo"))
+    tab.do("say", text="one")
+    tab.until_ready()
+    tab.do("say", text="two")
+    assert tab.until_ready(2).texts == [
+        ("user", "one"),
+        ("assistant", "You said: one"),
+        ("user", "two"),
+        ("assistant", "You said: two"),
+    ]
+
+
+def test_other_tabs_see_it_live(open_chat: OpenChat, room_of: Callable[[str], str]) -> None:
+    """The question at once, the answer as it grows, and at the end the same messages."""
+    room = room_of("words")
+    asking, watching = open_chat(room), open_chat(room)
+    asking.do("say", text="Count")
+    amid = watching.until_words(10)
+    assert amid.texts[0] == ("user", "Count")
+    assert amid.streaming
+    assert len(amid.answer.split()) < 80
+    messages = asking.until(whole).messages
+    watching.until(lambda shown: whole(shown) and shown.messages == messages)
+    growing = [text or "" for _status, text in watching.shown().seen]
+    assert all(after.startswith(before) for before, after in pairwise(growing))
+
+
+def test_a_page_that_is_opened_amid_an_answer(open_chat: OpenChat, room_of: Callable[[str], str]) -> None:
+    """It has the question from the history and the answer from its first word, each word once."""
+    room = room_of("words")
+    first = open_chat(room)
+    first.do("say", text="Count")
+    first.until_words(20)
+    second = open_chat(room)
+    shown = second.until(whole)
+    assert shown.texts == [("user", "Count"), ("assistant", words(80))]
+    assert all(words(80).startswith(text or "") for _status, text in shown.seen)
+    first.until(lambda first: whole(first) and first.messages == shown.messages)
+
+
+def test_stop(open_chat: OpenChat, agents_server: Served, room_of: Callable[[str], str]) -> None:
+    """What was said stays, in every tab and in the room."""
+    room = room_of("slow")
+    tab, other = open_chat(room), open_chat(room)
+    tab.do("say", text="Count")
+    tab.until_words(10)
+    tab.do("stop")
+    watching = other.until(lambda shown: shown.ready and shown.answer)
+    shown = tab.until(lambda shown: shown.ready and shown.messages == watching.messages)
+    assert words(80).startswith(shown.answer)
+    assert 10 <= len(shown.answer.split()) < 80
+    assert stored(agents_server, room) == shown.messages
+
+
+def test_another_tab_stops(open_chat: OpenChat, room_of: Callable[[str], str]) -> None:
+    """One that was opened amid the answer, too."""
+    room = room_of("slow")
+    asking = open_chat(room)
+    asking.do("say", text="Count")
+    asking.until_words(5)
+    other = open_chat(room)
+    other.until_words(5)
+    other.do("stop")
+    shown = asking.until(lambda shown: shown.ready)
+    assert len(shown.answer.split()) < 80
+
+
+def test_regenerate(open_chat: OpenChat, agents_server: Served, room_of: Callable[[str], str]) -> None:
+    """One question, one answer, another id than before, everywhere."""
+    room = room_of("quick")
+    tab, other = open_chat(room), open_chat(room)
+    tab.do("say", text="Count")
+    before = tab.until_ready().messages[-1]["id"]
+    tab.do("regenerate")
+    shown = tab.until(lambda shown: shown.ready and shown.answer and shown.messages[-1]["id"] != before)
+    assert shown.texts == [("user", "Count"), ("assistant", words(10))]
+    assert other.until(lambda other: other.messages == shown.messages)
+    assert stored(agents_server, room) == shown.messages
+
+
+def test_regenerate_cuts_what_came_after(open_chat: OpenChat, room_of: Callable[[str], str]) -> None:
+    """An earlier answer: all that was said since goes."""
+    room = room_of("echo")
+    tab, other = open_chat(room), open_chat(room)
+    tab.do("say", text="one")
+    answer = tab.until_ready().messages[1]["id"]
+    tab.do("say", text="two")
+    tab.until_ready(2)
+    tab.do("regenerate", messageId=answer)
+    shown = tab.until(lambda shown: shown.ready and len(shown.messages) == 2 and shown.messages[1]["id"] != answer)
+    assert shown.texts == [("user", "one"), ("assistant", "You said: one")]
+    other.until(lambda other: other.messages == shown.messages)
+
+
+def test_an_edited_message_is_answered_anew(open_chat: OpenChat, room_of: Callable[[str], str]) -> None:
+    """All that came after it goes, here and there."""
+    room = room_of("echo")
+    tab, other = open_chat(room), open_chat(room)
+    tab.do("say", text="one")
+    question = tab.until_ready().messages[0]["id"]
+    tab.do("say", text="two")
+    tab.until_ready(2)
+    tab.do("say", text="three", messageId=question)
+    shown = tab.until(lambda shown: shown.ready and shown.answer == "You said: three")
+    assert shown.texts == [("user", "three"), ("assistant", "You said: three")]
+    other.until(lambda other: other.messages == shown.messages)
+
+
+def test_a_model_s_error_is_the_client_s(open_chat: OpenChat, room_of: Callable[[str], str]) -> None:
+    """The reason is told, the words so far stay, a page that is opened afterwards knows it too; regenerate helps."""
+    room = room_of("broken")
+    tab = open_chat(room)
+    tab.do("say", text="Please")
+    shown = tab.until(lambda shown: shown.status == "error")
+    assert shown.error == "scripted failure after 8 pieces"
+    tab.until(lambda shown: shown.answer == words(8))
+    late = open_chat(room).until(lambda shown: shown.status == "error" and shown.answer == words(8))
+    assert late.error == "scripted failure after 8 pieces"
+    tab.do("regenerate")
+    assert tab.until_ready().texts == [("user", "Please"), ("assistant", words(10))]
+
+
+def test_a_refusal_is_the_client_s_error(
+    open_chat: OpenChat, agents_server: Served, room_of: Callable[[str], str]
+) -> None:
+    """A message above the limit: an error that says so; the room goes on."""
+    room = room_of("echo")
+    tab = open_chat(room)
+    tab.do("say", text="x" * 1_048_577)
+    shown = tab.until(lambda shown: shown.status == "error")
+    assert "message_bytes_max" in (shown.error or "")
+    assert stored(agents_server, room) == []
+    tab.do("say", text="short")
+    tab.until(lambda shown: shown.ready and shown.answer == "You said: short")
+
+
+def test_clear(open_chat: OpenChat, agents_server: Served, room_of: Callable[[str], str]) -> None:
+    """Every tab and the room are empty."""
+    room = room_of("echo")
+    tab, other = open_chat(room), open_chat(room)
+    tab.do("say", text="one")
+    tab.until_ready()
+    other.until_ready()
+    tab.do("clear")
+    other.until(lambda shown: shown.messages == [])
+    assert stored(agents_server, room) == tab.shown().messages == []
+    tab.do("say", text="two")
+    assert tab.until_ready().texts == other.until_ready().texts == [("user", "two"), ("assistant", "You said: two")]
+
+
+def test_set_messages(open_chat: OpenChat, agents_server: Served, room_of: Callable[[str], str]) -> None:
+    """The list takes the place of the conversation, everywhere."""
+    room = room_of("echo")
+    tab, other = open_chat(room), open_chat(room)
+    tab.do("say", text="one")
+    kept = tab.until_ready().messages[:1]
+    tab.do("set-messages", messages=kept)
+    other.until(lambda shown: shown.messages == kept)
+    assert stored(agents_server, room) == kept
+
+
+def test_history_after_a_reload(open_chat: OpenChat, agents_server: Served, room_of: Callable[[str], str]) -> None:
+    """A page that opens has the messages, by its hook and by ``getAgentMessages``."""
+    room = room_of("echo")
+    tab = open_chat(room)
+    tab.do("say", text="one")
+    messages = tab.until_ready().messages
+    tab.close()
+    again = open_chat(room)
+    assert again.until_ready().messages == messages
+    again.do("history", key="all", url=agents_server.url, agent="TalkRoom", name=room)
+    assert again.until(lambda shown: "all" in shown.results).results["all"] == {"value": messages}
+    again.do("history", key="none", url=agents_server.url, agent="TalkRoom", name=room_of("echo"))
+    assert again.until(lambda shown: "none" in shown.results).results["none"] == {"value": []}
+
+
+def test_how_turns_end_is_told(open_chat: OpenChat, cloudflare: Cloudflare, room_of: Callable[[str], str]) -> None:
+    """Newer clients have an event for it, with the reason of a failure; every tab has it."""
+    if cloudflare.sdk == "pinned":
+        pytest.skip("agents 0.21.0 has no onTurnEnd")
+    ends = []
+    for script in ("quick", "slow", "broken"):
+        room = room_of(script)
+        asking, watching = open_chat(room), open_chat(room)
+        asking.do("say", text="Count")
+        if script == "slow":
+            asking.until_words(3)
+            asking.do("stop")
+        ends += [tab.until(lambda shown: shown.told("turn")).told("turn") for tab in (asking, watching)]
+    failed = ["error", "scripted failure after 8 pieces", False]
+    completed, aborted = ["completed", None, False], ["aborted", None, False]
+    assert ends == [[completed], [completed], [aborted], [aborted], [failed], [failed]]
