@@ -78,9 +78,9 @@ async def test_own_model() -> None:
         assert await _ask(address, "r", "one two three") == "three two one"
 
 
-async def test_multiplayer() -> None:
+async def test_lobby() -> None:
     """What Ann says, Ben sees, with her name and no answer."""
-    async with _example("multiplayer") as (address, http):
+    async with _example("lobby") as (address, http):
         lobby = f"ws://{address}/ws/lobby"
         async with RoomClient(lobby, user="Ben") as ben, RoomClient(lobby, user="Ann") as ann:
             await ann.say("Hello")

@@ -1,6 +1,6 @@
 """A room of people only: no model, everyone sees everyone.
 
-perdure run multiplayer:app
+perdure run lobby:app
 
 perdure chat ws://127.0.0.1:8000/ws/lobby --user Ann        in one terminal
 perdure chat ws://127.0.0.1:8000/ws/lobby --user Ben        in another
