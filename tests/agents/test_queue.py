@@ -206,3 +206,17 @@ def test_nothing_is_dropped_when_dead_letters_are_many(tmp_path: Path, monkeypat
         w.advance(5_000)
         assert [letter.payload for letter in worker.ask("dead_letters")] == ["b"]
         assert worker.ask("get_queue") == []
+
+
+def test_a_server_that_stops_begins_nothing_more(tmp_path: Path) -> None:
+    """An item that ends in time is done; those behind it wait for the next start, which takes them up at once."""
+    with world(tmp_path, Worker, drain_ms_max=60_000) as w:
+        w.get(Worker).put("work", "a", "b", "c")
+        w.advance(1_000)
+        w.restart()
+        assert w.now_ms - START_MS < 15_000, "the stop waited for the first item only"
+        began_ms = w.now_ms
+        w.advance(60_000)
+        notes = w.get(Worker).notes()
+        assert [what for _, what in notes] == ["begin a", "end a", "begin b", "end b", "begin c", "end c"]
+        assert notes[2][0] == began_ms - START_MS

@@ -15,7 +15,7 @@ from perdure import AlarmInfo, callable
 from perdure.agents.agent import Agent
 from perdure.agents.current import current_agent
 from perdure.agents.retries import Retry
-from perdure.agents.schedules import INTERVAL_MS_MIN, RUNS_AT_ONCE_MAX, SCHEDULES_MAX
+from perdure.agents.schedules import DELAY_MS_MAX, INTERVAL_MS_MIN, RUNS_AT_ONCE_MAX, SCHEDULES_MAX
 from perdure.errors import LimitExceeded
 
 ONCE = Retry(attempts_max=1)
@@ -253,6 +253,9 @@ def test_bounds(tmp_path: Path) -> None:
     with world(tmp_path, Planner) as w:
         planner = w.get(Planner)
         planner.every(INTERVAL_MS_MIN / 1000)
+        planner.plan(DELAY_MS_MAX / 1000)
+        with pytest.raises(ValueError, match="hundred years"):
+            planner.plan(DELAY_MS_MAX / 1000 + 0.001)
         wrong: Any
         for wrong in (INTERVAL_MS_MIN / 1000 - 0.001, -1, float("nan"), 1e12):
             with pytest.raises(ValueError, match=r"interval|seconds|hundred years"):

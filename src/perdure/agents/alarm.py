@@ -14,7 +14,6 @@ from .runs import Row, Source, encode_retry
 from .schedules import ALARM_ID, TABLE
 
 if TYPE_CHECKING:
-    from .agent import Agent
     from .work import Work
 
 
@@ -22,11 +21,10 @@ class ApplicationAlarm(Source):
     """What `set_alarm`, `get_alarm`, `delete_alarm` and `on_alarm` are in an agent."""
 
     name = "alarm"
+    table = TABLE
 
     def __init__(self, work: Work) -> None:
-        self._work = work
-        self._agent: Agent = work.agent
-        self._tables = work.agent.agent_tables
+        super().__init__(work)
         self._ringing: AlarmInfo | None = None
         """The alarm that `on_alarm` runs for, unless another was set since."""
 
@@ -129,10 +127,9 @@ class ApplicationAlarm(Source):
     def done(self, row: Row) -> None:
         if self._ringing is not None:
             self._ringing = None
-            self._tables.change(TABLE, f"DELETE FROM {TABLE} WHERE id = ?", row.id)
+            super().done(row)
 
     def put_off(self, row: Row, due_ms: int) -> None:
         if self._ringing is not None:
             self._ringing = None
-            query = f"UPDATE {TABLE} SET due_ms = ?, attempts = attempts + 1 WHERE id = ?"
-            self._tables.change(TABLE, query, due_ms, row.id)
+            super().put_off(row, due_ms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .records import DeadLetter
-from .values import decode_value
+from .tables import as_record
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -50,7 +50,7 @@ class DeadLetters:
     def list(self, limit: int) -> list[DeadLetter]:
         """The oldest ones."""
         rows = self._tables.read(_TABLE, f"SELECT * FROM {_TABLE} ORDER BY seq LIMIT ?", limit)
-        return [_letter(row) for row in rows]
+        return [as_record(DeadLetter, row) for row in rows]
 
     def take(self, letter_id: str) -> dict[str, Any] | None:
         """Remove one; its row as it was."""
@@ -61,16 +61,3 @@ class DeadLetters:
 def describe(error: BaseException) -> str:
     """An error in one line, as it is kept with what failed."""
     return f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS_MAX]
-
-
-def _letter(row: dict[str, Any]) -> DeadLetter:
-    return DeadLetter(
-        id=row["id"],
-        source=row["source"],
-        source_id=row["source_id"],
-        callback=row["callback"],
-        payload=decode_value(row["payload"]),
-        attempts=row["attempts"],
-        error=row["error"],
-        died_ms=row["died_ms"],
-    )

@@ -26,6 +26,7 @@ from .callbacks import encode_payload, method_name
 from .current import acting
 from .dead_letters import describe
 from .records import Fiber, FiberStatus
+from .tables import as_record
 from .values import decode_value, encode_value
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class Fibers:
         if key is not None:
             known = self._tables.read(TABLE, f"SELECT * FROM {TABLE} WHERE idempotency_key = ?", key)
             if known:
-                return _fiber(known[0])
+                return as_record(Fiber, known[0])
         fiber = self.find(self._begin(name, work, payload, key=key, kept=True, outcome=None))
         assert fiber is not None
         return fiber
@@ -244,14 +245,14 @@ class Fibers:
     def find(self, fiber_id: str) -> Fiber | None:
         """The fiber of that id."""
         rows = self._tables.read(TABLE, f"SELECT * FROM {TABLE} WHERE id = ?", fiber_id)
-        return _fiber(rows[0]) if rows else None
+        return as_record(Fiber, rows[0]) if rows else None
 
     def list(self, status: FiberStatus | None, limit: int) -> list[Fiber]:
         """The newest fibers (of one status)."""
         query = (
             f"SELECT * FROM {TABLE} WHERE status = coalesce(?, status) ORDER BY created_ms DESC, rowid DESC LIMIT ?"
         )
-        return [_fiber(row) for row in self._tables.read(TABLE, query, status, limit)]
+        return [as_record(Fiber, row) for row in self._tables.read(TABLE, query, status, limit)]
 
     def cancel(self, fiber_id: str) -> bool:
         """See `Agent.cancel_fiber`."""
@@ -290,19 +291,3 @@ def _seen(outcome: asyncio.Future[Any]) -> None:
     """Whoever waited may be gone: an error is no news then."""
     if not outcome.cancelled():
         outcome.exception()
-
-
-def _fiber(row: dict[str, Any]) -> Fiber:
-    return Fiber(
-        id=row["id"],
-        name=row["name"],
-        status=row["status"],
-        payload=decode_value(row["payload"]),
-        stash=decode_value(row["stash"]),
-        interruptions=row["interruptions"],
-        created_ms=row["created_ms"],
-        ended_ms=row["ended_ms"],
-        result=decode_value(row["result"]),
-        error=row["error"],
-        idempotency_key=row["idempotency_key"],
-    )

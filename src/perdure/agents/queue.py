@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import Overloaded
 from .callbacks import call_method
 from .records import QueueItem
 from .retries import Retry
 from .runs import Row, Source, encode_retry
-from .values import decode_value
-
-if TYPE_CHECKING:
-    from .agent import Agent
-    from .work import Work
+from .tables import as_record
 
 QUEUE_ITEMS_MAX = 10_000
 """Items of one agent's queue."""
@@ -25,11 +21,7 @@ class Queue(Source):
     """The rows of ``agent_queue``. The oldest runs; while it is tried again, the others wait behind it."""
 
     name = "queue"
-
-    def __init__(self, work: Work) -> None:
-        self._work = work
-        self._agent: Agent = work.agent
-        self._tables = work.agent.agent_tables
+    table = TABLE
 
     def add(self, callback: str, payload: str, retry: Retry | None, *, item_id: str | None = None) -> str:
         """Append an item; its id.
@@ -64,7 +56,7 @@ class Queue(Source):
             callback,
             limit,
         )
-        return [_item(row) for row in rows]
+        return [as_record(QueueItem, row) for row in rows]
 
     def remove(self, item_id: str | None) -> int:
         """Remove one item, or (None) all; how many there were. A run that has begun goes on."""
@@ -90,28 +82,10 @@ class Queue(Source):
 
     def _start(self, found: dict[str, Any]) -> None:
         row = Row(found["id"], found["callback"], found["payload"], found["attempts"], found["retry"])
-        item = _item(found)
+        item = as_record(QueueItem, found)
 
         async def call() -> None:
             if self._tables.read(TABLE, f"SELECT 1 FROM {TABLE} WHERE id = ?", row.id):
                 await call_method(self._agent, row.callback, row.payload, item)
 
         self._work.start(self, row, call)
-
-    def done(self, row: Row) -> None:
-        self._tables.change(TABLE, f"DELETE FROM {TABLE} WHERE id = ?", row.id)
-
-    def put_off(self, row: Row, due_ms: int) -> None:
-        query = f"UPDATE {TABLE} SET due_ms = ?, attempts = attempts + 1 WHERE id = ?"
-        self._tables.change(TABLE, query, due_ms, row.id)
-
-
-def _item(row: dict[str, Any]) -> QueueItem:
-    return QueueItem(
-        id=row["id"],
-        callback=row["callback"],
-        payload=decode_value(row["payload"]),
-        created_ms=row["created_ms"],
-        due_ms=row["due_ms"],
-        attempts=row["attempts"],
-    )

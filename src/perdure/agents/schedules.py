@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..errors import LimitExceeded
@@ -13,11 +13,7 @@ from .cron import parse_cron
 from .records import Schedule
 from .retries import Retry
 from .runs import Row, Source, encode_retry
-from .values import decode_value
-
-if TYPE_CHECKING:
-    from .agent import Agent
-    from .work import Work
+from .tables import as_record
 
 When = float | timedelta | datetime | str
 """When something runs: after so many seconds, at an aware datetime, or again and again by a cron text."""
@@ -43,11 +39,7 @@ class Schedules(Source):
     """The rows of ``agent_schedules`` and their times."""
 
     name = "schedule"
-
-    def __init__(self, work: Work) -> None:
-        self._work = work
-        self._agent: Agent = work.agent
-        self._tables = work.agent.agent_tables
+    table = TABLE
 
     # --- in
 
@@ -93,7 +85,7 @@ class Schedules(Source):
                 *(kind, callback, payload, cron, time_zone, interval_ms),
             )
             if same:
-                return _schedule(same[0])
+                return as_record(Schedule, same[0])
         if (held := self._count()) >= SCHEDULES_MAX:
             raise LimitExceeded("schedules_max", held + 1, SCHEDULES_MAX)
         self._work.alarm.share()
@@ -126,7 +118,7 @@ class Schedules(Source):
     def find(self, schedule_id: str) -> Schedule | None:
         """The schedule of that id."""
         rows = self._tables.read(TABLE, f"SELECT * FROM {TABLE} WHERE id = ? AND kind != 'alarm'", schedule_id)
-        return _schedule(rows[0]) if rows else None
+        return as_record(Schedule, rows[0]) if rows else None
 
     def list(self, callback: str | None, limit: int) -> list[Schedule]:
         """Those due first (of one callback)."""
@@ -137,7 +129,7 @@ class Schedules(Source):
             callback,
             limit,
         )
-        return [_schedule(row) for row in rows]
+        return [as_record(Schedule, row) for row in rows]
 
     def cancel(self, schedule_id: str) -> bool:
         """Remove one; whether it was there. A run that has begun goes on."""
@@ -153,9 +145,8 @@ class Schedules(Source):
         """Start what is due; when the next is, None when an end of a run will tell."""
         running = self._work.count(self)
         # Those that run are among the earliest; behind them come as many as there is room for, and the next one.
-        rows = self._tables.read(
-            TABLE, f"SELECT * FROM {TABLE} ORDER BY due_ms, rowid LIMIT ?", RUNS_AT_ONCE_MAX + running + 1
-        )
+        query = f"SELECT id, due_ms FROM {TABLE} ORDER BY due_ms, rowid LIMIT ?"
+        rows = self._tables.read(TABLE, query, RUNS_AT_ONCE_MAX + running + 1)
         for row in rows:
             if (self.name if row["id"] else "alarm", row["id"]) in self._work.running:
                 continue
@@ -164,15 +155,16 @@ class Schedules(Source):
             if running >= RUNS_AT_ONCE_MAX:
                 return None  # the end of a run looks again
             running += 1
-            self._start(row)
+            self._start(row["id"])
         return None
 
-    def _start(self, found: dict[str, Any]) -> None:
+    def _start(self, schedule_id: str) -> None:
+        found = self._tables.read(TABLE, f"SELECT * FROM {TABLE} WHERE id = ?", schedule_id)[0]
         row = Row(found["id"], found["callback"], found["payload"], found["attempts"], found["retry"])
         if found["kind"] == "alarm":
             self._work.alarm.start(row, found["planned_ms"])
             return
-        schedule = _schedule(found)
+        schedule = as_record(Schedule, found)
 
         async def call() -> None:
             # A transaction that was undone took the row with it; so did a cancel that came before the task began.
@@ -187,14 +179,10 @@ class Schedules(Source):
             return
         next_ms = self._next_ms(rows[0])
         if next_ms is None:
-            self._tables.change(TABLE, f"DELETE FROM {TABLE} WHERE id = ?", row.id)
+            super().done(row)
         else:
             query = f"UPDATE {TABLE} SET due_ms = ?, planned_ms = ?, attempts = 0 WHERE id = ?"
             self._tables.change(TABLE, query, next_ms, next_ms, row.id)
-
-    def put_off(self, row: Row, due_ms: int) -> None:
-        query = f"UPDATE {TABLE} SET due_ms = ?, attempts = attempts + 1 WHERE id = ?"
-        self._tables.change(TABLE, query, due_ms, row.id)
 
     def _next_ms(self, row: dict[str, Any]) -> int | None:
         """The next time of a schedule that repeats. Times that have passed meanwhile are left out."""
@@ -234,17 +222,3 @@ def _zone(name: str | None) -> tzinfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError):
         raise ValueError(f"no time zone is named {name!r}") from None
-
-
-def _schedule(row: dict[str, Any]) -> Schedule:
-    return Schedule(
-        id=row["id"],
-        kind=row["kind"],
-        callback=row["callback"],
-        payload=decode_value(row["payload"]),
-        due_ms=row["due_ms"],
-        attempts=row["attempts"],
-        cron=row["cron"],
-        time_zone=row["time_zone"],
-        interval_ms=row["interval_ms"],
-    )

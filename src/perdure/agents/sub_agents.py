@@ -13,6 +13,7 @@ import msgspec
 from ..errors import Forbidden, InvalidName
 from ..objects.namespace import ObjectStub
 from ..values import ObjectId
+from .tables import as_record
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -50,7 +51,7 @@ class SubAgents:
     def list(self) -> list[SubAgent]:
         """See `Agent.list_sub_agents`."""
         rows = self._tables.read(TABLE, f"SELECT * FROM {TABLE} ORDER BY class_name, name")
-        return [SubAgent(row["class_name"], row["name"], row["created_ms"]) for row in rows]
+        return [as_record(SubAgent, row) for row in rows]
 
     async def delete(self, class_name: str, name: str) -> bool:
         """See `Agent.delete_sub_agent`."""

@@ -6,10 +6,18 @@ microseconds, and never remembered: `Storage.delete_all` and a rolled back `Stor
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from ..storage.object_storage import Storage
 from ..storage.sql import Binding
+from .values import decode_value
+
+Record = TypeVar("Record", bound=msgspec.Struct)
+
+JSON_COLUMNS = frozenset({"payload", "stash", "result"})
+"""Columns whose text is a JSON value."""
 
 SCHEMA = {
     "agent_values": "CREATE TABLE IF NOT EXISTS agent_values(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID",
@@ -91,3 +99,9 @@ class Tables:
     def put_value(self, key: str, value: str) -> None:
         """Set a value of ``agent_values``."""
         self.insert("agent_values", key=key, value=value)
+
+
+def as_record(kind: type[Record], row: dict[str, Any]) -> Record:
+    """What is told of a row: the fields of ``kind``, those that are JSON decoded."""
+    values = {name: decode_value(row[name]) if name in JSON_COLUMNS else row[name] for name in kind.__struct_fields__}
+    return kind(**values)

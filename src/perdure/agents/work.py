@@ -50,7 +50,8 @@ class Work:
     def pump(self) -> None:
         """Start what is due, set the alarm, hold the object awake while anything runs."""
         context = self.agent.context
-        now_ms = context.now_ms()
+        # A server that is stopped begins nothing more: as if nothing were due yet. The alarm is, at the next start.
+        now_ms = 0 if context.runtime.draining else context.now_ms()
         following = (self.schedules.pump(now_ms), self.queue.pump(now_ms))
         next_ms = min((at_ms for at_ms in following if at_ms is not None), default=None)
         if next_ms != context.get_alarm():
