@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 from tests.docs.pages import REPOSITORY, rows, samples, sections
 
 from perdure import ChatRoom, DurableObject
+from perdure.client.core import RoomCore
 from perdure.storage import record
 from perdure.storage.journal import SqliteJournal
 from perdure.storage.sql import READABLE_PRAGMAS, SWITCHABLE_PRAGMAS
@@ -21,8 +23,9 @@ from perdure.stream_hosts.host import StreamHost
 from perdure.stream_hosts.subscriptions import Subscriptions
 from perdure.testing.journal_contract import HeardListener
 from perdure.wire.fold import MessageFold
-from perdure.wire.room_commands import parse_room_frame
+from perdure.wire.room import Wait
 from perdure.wire.room_client import parse_server_frame
+from perdure.wire.room_commands import parse_room_frame
 from perdure.wire.sse import SseParser
 from perdure.wire.ui_chunks import decode_chunk
 
@@ -42,7 +45,7 @@ def _frames() -> dict[str, list[dict[str, Any]]]:
 
 def test_server_frames_are_frames() -> None:
     """Each frame that the server sends has a heading and an example that a client takes."""
-    kinds = "init resume message update delta complete remove error pong reconnect".split()
+    kinds = "init resume message update delta chunks complete remove presence error pong reconnect".split()
     frames = _frames()
     for kind in kinds:
         [example] = frames[kind]
@@ -55,10 +58,26 @@ def test_server_frames_are_frames() -> None:
 def test_client_frames_are_taken() -> None:
     """Each frame that a client sends is one that the room takes."""
     frames = _frames()
-    for heading, kind in {"Say something": "message", "Stop": "stop", "Retry": "retry", "Ping": "ping"}.items():
+    commands = "edit regenerate branch approve result typing stop retry ping".split()
+    headings = {"Say something": "message", "Files": "message", **{kind.capitalize(): kind for kind in commands}}
+    for heading, kind in headings.items():
         [example] = frames[heading]
         assert example["type"] == kind
         parse_room_frame(json.dumps(example), message_bytes_max=1_000)
+
+
+def test_messages_with_parts_are_messages() -> None:
+    """The example takes its next chunk, which is the one on the page; what it waits for is a wait."""
+    frames = _frames()
+    [with_parts] = frames["Parts"]
+    [chunks] = frames["chunks"]
+    core = RoomCore(lambda: "none", parts=True)
+    core.receive(json.dumps({"type": "init", "messages": [with_parts], "offset": "1"}))
+    core.receive(json.dumps(chunks))
+    assert core.messages[0].content == "Your bike is ready."
+    assert core.messages[0].parts[-1]["text"] == "Your bike is ready."
+    [wait] = frames["What an answer waits for"]
+    assert msgspec.convert(wait, Wait) == Wait("c1", "refund", "approval", {"order": 17})
 
 
 def test_the_event_stream_is_an_answer() -> None:

@@ -38,8 +38,8 @@ NO_LIMITS_OF_USERS = {
     "perdure.web.markdown._CACHED_TEXTS_MAX": "a cache",
     "perdure.web.pages._MESSAGE_BYTES_MAX": "stands in for the room's limit in tests of pages",
     "perdure.wire.multipart.PADDING_BYTES_MAX": "white space that nobody sends",
-    "perdure.wire.room.ESCAPED_BYTES_PER_BYTE_MAX": "what JSON may do to a byte",
-    "perdure.wire.room.FRAME_OVERHEAD_BYTES_MAX": "a bound on the parser's work, past message_bytes_max",
+    "perdure.wire.room_commands.ESCAPED_BYTES_PER_BYTE_MAX": "what JSON may do to a byte",
+    "perdure.wire.room_commands.FRAME_OVERHEAD_BYTES_MAX": "a bound on the parser's work, past message_bytes_max",
 }
 """Constants that bound something inside, with what; nobody meets them."""
 
