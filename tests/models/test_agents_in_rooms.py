@@ -15,6 +15,8 @@ pytest.importorskip("pydantic_ai", reason="`pip install 'perdure[ai]'`")
 from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
+from pydantic_ai.tools import ToolDefinition
+from pydantic_ai.toolsets import ExternalToolset
 
 from perdure import ChatRoom
 from perdure.chat.tools import tool
@@ -234,3 +236,127 @@ async def test_an_agents_approval_waits_over_a_restart(tmp_path: Path, approved:
         assert _calls(message)[1][:2] == ("o1", "output-denied")
         assert message.text == "noted, as you like"
         assert World.effects == []
+
+
+@pytest.mark.parametrize("after_ms", range(0, 20, 2))
+async def test_what_was_approved_is_done_once_wherever_the_server_is_killed(tmp_path: Path, after_ms: int) -> None:
+    """Or it is told that nobody knows whether it was."""
+    World.effects.clear()
+    World.server = 1
+    async with running(tmp_path / "a", Shop) as runtime:
+        room = runtime.get(Shop, "r")
+        await room.submit("Order a bell")
+        await eventually(lambda: room.approve("o1"))
+        await asyncio.sleep(after_ms / 1000)
+        folder = await killed(runtime, tmp_path / "b")
+        World.server = 0
+    World.server = 2
+    async with running(folder, Shop) as runtime:
+        message = await _answer(runtime, Shop)
+        assert not await runtime.get(Shop, "r").approve("o1")
+    _, state, said = _calls(message)[1]
+    if state == "output-available":
+        assert World.effects == ["order bell"]
+    else:
+        assert "restarted while the tool ran" in said
+        assert len(World.effects) <= 1
+    assert message.text == f"noted, {said}"
+
+
+class Finder(ChatRoom):
+    """An agent with a tool that runs in the client."""
+
+
+async def _finder(messages: list[ModelMessage], _info: AgentInfo) -> AsyncIterator[Delta]:
+    newest = messages[-1].parts[-1]
+    if isinstance(newest, ToolReturnPart):
+        yield f"You are in {newest.content}."
+    else:
+        yield {0: _call("locate", "{}", "l1")}
+
+
+Finder.model = Agent(
+    FunctionModel(stream_function=_finder),
+    toolsets=[ExternalToolset([ToolDefinition(name="locate", description="Where the person is.")])],
+)
+
+
+async def test_an_agents_external_tool_waits_for_the_client(tmp_path: Path) -> None:
+    """Over a restart; the first result counts."""
+    async with running(tmp_path / "a", Finder) as runtime:
+        await runtime.get(Finder, "r").submit("Where am I?")
+
+        async def waits() -> bool:
+            parts = (await runtime.get(Finder, "r").messages())[-1].parts
+            return any(part.get("state") == "input-available" for part in parts)
+
+        await eventually(waits)
+        await asyncio.sleep(0.05)
+        folder = await killed(runtime, tmp_path / "b")
+    async with running(folder, Finder) as runtime:
+        room = runtime.get(Finder, "r")
+        assert await room.submit_tool_result("l1", "Lisbon")
+        assert not await room.submit_tool_result("l1", "Porto")
+        message = await _answer(runtime, Finder)
+    assert _calls(message) == [("l1", "output-available", "Lisbon")]
+    assert message.text == "You are in Lisbon."
+
+
+class Plain(ChatRoom):
+    """A bare model with the room's own tool."""
+
+    @tool
+    def add(self, a: int, b: int) -> int:
+        """Add two numbers."""
+        return a + b
+
+
+async def _adder(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Delta]:
+    newest = messages[-1].parts[-1]
+    assert [definition.name for definition in info.function_tools] == ["add"]
+    if not isinstance(newest, ToolReturnPart):
+        yield "I add. "
+        yield {1: _call("add", '{"a": 1, "b": 2}', "a1"), 2: _call("add", '{"a": "x"}', "a2")}
+        yield {3: _call("sub", "{}", "a3")}
+    else:
+        yield " ".join(str(part.outcome) for part in messages[-1].parts if isinstance(part, ToolReturnPart))
+
+
+Plain.model = FunctionModel(stream_function=_adder)
+
+
+async def test_a_bare_model_calls_the_rooms_tools(tmp_path: Path) -> None:
+    """What it does wrong is told to it: an input that does not fit, a tool that there is not."""
+    async with running(tmp_path, Plain) as runtime:
+        await runtime.get(Plain, "r").submit("Add 1 and 2")
+        message = await _answer(runtime, Plain)
+    assert [state for _, state, _ in _calls(message)] == ["output-available", "output-error", "output-error"]
+    assert message.text == "I add. success failed failed"
+    assert message.metadata is not None
+    assert message.metadata["usage"]["totalTokens"] > 0
+
+
+async def test_a_stopped_agent_stops_its_tool(tmp_path: Path) -> None:
+    """What it said stays."""
+    begun, ended = asyncio.Event(), asyncio.Event()
+    stuck = Agent(FunctionModel(stream_function=_finder))
+
+    @stuck.tool_plain
+    async def locate() -> str:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return "nowhere"
+
+    class Stuck(ChatRoom):
+        model = stuck
+
+    async with running(tmp_path, Stuck) as runtime:
+        room = runtime.get(Stuck, "r")
+        await room.submit("Where am I?")
+        await asyncio.wait_for(begun.wait(), 5)
+        assert await room.stop()
+        await asyncio.wait_for(ended.wait(), 5)
+        assert (await room.messages())[-1].parts[-1]["toolCallId"] == "l1"

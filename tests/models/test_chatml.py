@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perdure.models.base import TurnContext
+from perdure.models.base import ToolSpec, TurnContext
 from perdure.models.chatml import chatml_prompt, estimated_tokens
 from perdure.wire.messages import ChatMessage, user_message
 
@@ -60,3 +60,18 @@ def test_text_that_is_not_english_counts_for_more() -> None:
     """A tokenizer made for English spends a token on a byte or two of other scripts."""
     assert estimated_tokens("hello world, how are you?") == 12
     assert estimated_tokens("你好世界") == 12
+
+
+def test_tools_and_files_leave_no_trace() -> None:
+    """A small model is told the texts of the conversation, and no more."""
+    look = {"type": "file", "mediaType": "image/png", "url": "data:image/png;base64,aGk="}
+    call = {"type": "tool-weather", "toolCallId": "c", "state": "output-available", "input": {}, "output": 21}
+    parts = [{"type": "step-start"}, call, {"type": "text", "text": "21 degrees."}]
+    messages = [
+        ChatMessage("1", "user", [{"type": "text", "text": "Weather?"}, look]),
+        ChatMessage("2", "assistant", parts),
+        user_message("3", "Thanks"),
+    ]
+    bare = [user_message("1", "Weather?"), _assistant("2", "21 degrees."), user_message("3", "Thanks")]
+    turn = TurnContext(text="Thanks", messages=messages, tools=[ToolSpec("weather")])
+    assert _prompt(turn) == _prompt(TurnContext(text="Thanks", messages=bare))

@@ -10,6 +10,9 @@ A process can also be killed when it does not answer, is given a lower priority 
 operating system, and gives its 200 MiB back when it is closed. The price is one pipe write a token.
 The child ends when its standard input closes, so it does not outlive a server that was killed.
 
+It knows no tools and sees no files: it is told the texts of the conversation, and answers in text. A room's tools
+are not called by it.
+
 A model belongs to the event loop that first used it.
 """
 
