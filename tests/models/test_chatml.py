@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from perdure.models.base import ToolSpec, TurnContext
 from perdure.models.chatml import chatml_prompt, estimated_tokens
 from perdure.wire.messages import ChatMessage, user_message
@@ -64,9 +66,15 @@ def test_text_that_is_not_english_counts_for_more() -> None:
 
 def test_tools_and_files_leave_no_trace() -> None:
     """A small model is told the texts of the conversation, and no more."""
-    look = {"type": "file", "mediaType": "image/png", "url": "data:image/png;base64,aGk="}
-    call = {"type": "tool-weather", "toolCallId": "c", "state": "output-available", "input": {}, "output": 21}
-    parts = [{"type": "step-start"}, call, {"type": "text", "text": "21 degrees."}]
+    look: dict[str, Any] = {"type": "file", "mediaType": "image/png", "url": "data:image/png;base64,aGk="}
+    call: dict[str, Any] = {
+        "type": "tool-weather",
+        "toolCallId": "c",
+        "state": "output-available",
+        "input": {},
+        "output": 21,
+    }
+    parts: list[dict[str, Any]] = [{"type": "step-start"}, call, {"type": "text", "text": "21 degrees."}]
     messages = [
         ChatMessage("1", "user", [{"type": "text", "text": "Weather?"}, look]),
         ChatMessage("2", "assistant", parts),
