@@ -14,6 +14,7 @@ import pytest
 from tests.docs.pages import REPOSITORY, rows, samples, sections
 
 from perdure import ChatRoom, DurableObject
+from perdure.agents import tables as agents
 from perdure.client.core import RoomCore
 from perdure.storage import record
 from perdure.storage.journal import SqliteJournal
@@ -131,6 +132,18 @@ def test_the_tables_of_an_objects_file_are_all_there(object_class: type[DurableO
     for table in set(tables) - {"_perdure_meta"}:
         missing = [name for name in tables[table] if f"`{name}`" not in drawn[table]]
         assert missing in ([], ["id"]), table
+
+
+def test_the_tables_of_agents_are_all_there() -> None:
+    """Those that an agent makes as it needs them, too."""
+    connection = apsw.Connection(":memory:")
+    for statement in agents.SCHEMA.values():
+        connection.execute(statement)
+    tables = {name: columns for name, columns in _columns(connection).items() if name.startswith("agent_")}
+    drawn = _drawn("Agents")
+    assert sorted(drawn) == sorted(tables) == sorted(agents.SCHEMA)
+    for table, columns in tables.items():
+        assert [name for name in columns if f"`{name}`" not in drawn[table]] == [], table
 
 
 def _is_table(name: str) -> bool:
