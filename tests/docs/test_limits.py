@@ -25,6 +25,7 @@ NO_LIMITS_OF_USERS = {
     "perdure.server.streams.catch_up.BLOCKS_AT_ONCE_MAX": "how large reads take turns",
     "perdure.server.streams.live.BLOCKS_AT_ONCE_MAX": "how readers that are behind take turns",
     "perdure.server.streams.reads.HUBS_KEPT_MAX": "a cache",
+    "perdure.server.tanstack.RUN_ROOMS_KEPT_MAX": "a cache",
     "perdure.server.websocket.CLOSE_REASON_BYTES_MAX": "what a close frame holds of its reason (RFC 6455)",
     "perdure.storage.appends.SEGMENT_BYTES_MAX": "how entries are laid out in rows",
     "perdure.storage.journal.JOURNAL_WAL_FRAMES_MAX": "when the journal folds its own log",

@@ -67,15 +67,16 @@ def take_asked(room: ChatRoom, asked: Asked) -> Run:
     Raises:
         PerdureError: as `ChatRoom.submit_message` does; nothing was done then.
     """
+    message = asked.new_message
     runs = Runs(room.storage)
     known = runs.find(asked.run_id)
-    if known is not None and (asked.certain or asked.new_message is None or not _has_ended(room, known)):
+    if known is not None and (asked.certain or message is None or not _has_ended(room, known)):
         return known
     went_on = _take_results(room, asked)
-    if asked.new_message is None:
+    if message is None:
         run = went_on
     else:
-        submitted = _take_message(room, asked.new_message, asked)
+        submitted = _take_message(room, message, asked)
         run = Run(submitted.answer_id, submitted.leg)
     runs.add(asked.run_id, run.answer_id, run.leg)
     return run
@@ -94,7 +95,7 @@ def _take_results(room: ChatRoom, asked: Asked) -> Run:
             continue
         if submitted is not None and not submitted.known:
             run = Run(submitted.answer_id, submitted.leg)
-        elif stored.leg > 1 and stored.status != "waiting":
+        elif results is None and stored.leg > 1:
             run = Run(stored.id, stored.leg)  # another client was first
     return run
 

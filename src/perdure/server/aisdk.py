@@ -51,6 +51,11 @@ HEADERS = {
 }
 
 
+async def read_chat_body(request: Request) -> bytes:
+    """The body of a chat request. Raises LimitExceeded (``chat_body_bytes_max``)."""
+    return await read_body(request, "chat_body_bytes_max", CHAT_BODY_BYTES_MAX)
+
+
 class AiSdk:
     """The routes of AI SDK clients for one class of rooms."""
 
@@ -64,8 +69,13 @@ class AiSdk:
 
     async def post(self, request: Request) -> ASGIApp:
         """``POST /api/chat``."""
+        user = await self._door.admit(request)  # before the body: strangers cannot make us read
+        return await self.answer(request, user, await read_chat_body(request))
+
+    async def answer(self, request: Request, user: User, body: bytes) -> ASGIApp:
+        """What the body of an admitted user's request asks for. Raises PerdureError: nothing was done then."""
         target = self.target(request)
-        return self._answer(request, await self.submit(request), target)
+        return self._answer(request, await self._begin(user, body), target)
 
     def target(self, request: HTTPConnection, default: Target | None = None) -> Target:
         """Whose chunks a request wants: ``?target=``, else the default, else the room's.
@@ -91,8 +101,10 @@ class AiSdk:
         Raises:
             PerdureError: in many ways; nothing was done then.
         """
-        user = await self._door.admit(request)  # before the body: strangers cannot make us read
-        body = await read_body(request, "chat_body_bytes_max", CHAT_BODY_BYTES_MAX)
+        user = await self._door.admit(request)
+        return await self._begin(user, await read_chat_body(request))
+
+    async def _begin(self, user: User, body: bytes) -> AnswerSource:
         parsed = parse_chat_request(body, message_bytes_max=self._runtime.limits.message_bytes_max)
         return await self.begin(parsed, user)
 

@@ -140,7 +140,7 @@ class Server:
             self._chat_socket = ChatSocket(self.runtime, self._door, self._room_class, chat)
             helix = Helix(self.runtime, self._door, self._room_class, chat)
             tanstack = TanStack(self.runtime, self._door, self._room_class)
-            posts = ChatPosts(chat, tanstack)
+            posts = ChatPosts(self._door, chat, tanstack)
             routes += [
                 Route("/api/chat", _endpoint(posts.post), methods=["POST"]),
                 Route("/api/chat", _endpoint(tanstack.get)),

@@ -57,17 +57,14 @@ from ..wire.agui_delivery import (
     whole_encoder,
 )
 from ..wire.agui_messages import client_message
-from ..wire.agui_run_input import RunInput, parse_run_input
+from ..wire.agui_run_input import RunInput, is_run_input, parse_run_input
 from ..wire.messages import ChatMessage
-from .aisdk import AiSdk
+from .aisdk import AiSdk, read_chat_body
 from .auth import Door, User
-from .replies import json_reply, read_body
+from .replies import json_reply
 from .sse import EventStream
 
 log = structlog.get_logger("perdure.server")
-
-RUN_BODY_BYTES_MAX = 32 * 1024 * 1024
-"""Largest request body: clients send their whole list of messages with each."""
 
 HYDRATE_MESSAGES_MAX = 1_000
 """Messages in one page of a hydration."""
@@ -84,15 +81,20 @@ _ROOM_MARK = "@"
 
 
 class ChatPosts:
-    """``POST /api/chat``, where clients of two kinds post: those of TanStack name their run."""
+    """``POST /api/chat``, where clients of two kinds post: those of AG-UI name their run."""
 
-    def __init__(self, chat: AiSdk, tanstack: TanStack) -> None:
+    def __init__(self, door: Door, chat: AiSdk, tanstack: TanStack) -> None:
+        self._door = door
         self._chat = chat
         self._tanstack = tanstack
 
     async def post(self, request: Request) -> ASGIApp:
         """Hand the request to whom it is for."""
-        return await (self._tanstack if "x-run-id" in request.headers else self._chat).post(request)
+        user = await self._door.admit(request)  # before the body: strangers cannot make us read
+        body = await read_chat_body(request)
+        if "x-run-id" in request.headers or is_run_input(body):
+            return await self._tanstack.answer(request, user, body)
+        return await self._chat.answer(request, user, body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +122,6 @@ class TanStack:
         self._rooms: OrderedDict[str, str] = OrderedDict()
 
     # --- requests
-
-    async def post(self, request: Request) -> ASGIApp:
-        """``POST /api/chat`` of a client that names its run."""
-        user = await self._door.admit(request)  # before the body: strangers cannot make us read
-        body = await read_body(request, "run_body_bytes_max", RUN_BODY_BYTES_MAX)
-        return await self.answer(request, user, body)
 
     async def answer(self, request: Request, user: User, body: bytes) -> ASGIApp:
         """The run that an admitted user's request asks for.
