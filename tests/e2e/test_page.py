@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from tests.client_matrix import shows
 from tests.e2e.conftest import OpenTab
 from tests.e2e.tab import words
 
 RoomOf = Callable[[str], str]
 
 
+@shows("page", "send")
 def test_a_message_is_answered(open_tab: OpenTab, room_of: RoomOf) -> None:
     """The first message of a new room, word by word to its end."""
     tab = open_tab(room_of("words"))
@@ -23,6 +25,7 @@ def test_a_message_is_answered(open_tab: OpenTab, room_of: RoomOf) -> None:
     tab.assert_only_grew_to(words(80))
 
 
+@shows("page", "resume")
 def test_a_reload_amid_an_answer_goes_on(open_tab: OpenTab, room_of: RoomOf) -> None:
     """The text that was seen is there again at once, and every word comes once."""
     tab = open_tab(room_of("words"))
@@ -95,6 +98,7 @@ def test_a_follow_up_during_an_answer_waits_its_turn(open_tab: OpenTab, room_of:
     ]
 
 
+@shows("page", "stop", "history")
 def test_a_stop_from_another_tab_stops_for_all(open_tab: OpenTab, room_of: RoomOf) -> None:
     """What was said stays, in both; nothing more comes."""
     room = room_of("slow")
@@ -116,6 +120,7 @@ def test_a_stop_from_another_tab_stops_for_all(open_tab: OpenTab, room_of: RoomO
     assert asking.status() == "aborted"
 
 
+@shows("page", "error")
 def test_a_failed_answer_says_why_and_can_be_tried_again(open_tab: OpenTab, room_of: RoomOf) -> None:
     """The failed attempt goes, a new one comes."""
     tab = open_tab(room_of("broken"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.client_matrix import shows
 from tests.e2e.conftest import OpenTab
 from tests.e2e.tab import words
 
@@ -55,6 +56,7 @@ def test_follow_up_message_streaming(open_tab: OpenTab, room_of: RoomOf) -> None
     assert words(40).startswith(tab.seen("streaming")[-1])
 
 
+@shows("page", "tool")
 def test_tool_call_rendering(open_tab: OpenTab, room_of: RoomOf) -> None:
     """The call with its input, what it says on its way, its output; the same again after a reload."""
     tab = open_tab(room_of("weather"))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.client_matrix import shows
 from tests.e2e.conftest import OpenTab
 from tests.e2e.served import Served
 from tests.e2e.tab import Tab
@@ -20,6 +21,7 @@ COMPLETE = ".assistant[data-status=complete]"
 # --- tools that need someone
 
 
+@shows("page", "approval")
 def test_an_approval_outlives_the_server(open_tab: OpenTab, mortal: Served) -> None:
     """It waits over a kill; a click lets the tool do its work, once, and the answer goes on below it."""
     tab = open_tab("refund-1", url=mortal.url)
@@ -57,6 +59,7 @@ def test_what_was_refused_is_not_done(open_tab: OpenTab, room_of: RoomOf) -> Non
         assert tab.answers() == ["Let me ask refund.\nYou did not allow refund, so I cannot say."]
 
 
+@shows("page", "client tool")
 def test_a_tool_of_the_clients_is_answered_by_hand(open_tab: OpenTab, room_of: RoomOf) -> None:
     """By keyboard; the result is text, or JSON where it is some."""
     tab = open_tab(room_of("locate"))
@@ -198,6 +201,7 @@ def test_an_edit_can_be_left(open_tab: OpenTab, room_of: RoomOf) -> None:
     assert tab.texts() == [("user", "Good morning"), ("assistant", "You said: Good morning")]
 
 
+@shows("page", "regenerate")
 def test_another_answer_is_another_version(open_tab: OpenTab, room_of: RoomOf) -> None:
     """The first one comes back with a click."""
     tab = open_tab(room_of("quick"))

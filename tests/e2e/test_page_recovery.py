@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.client_matrix import shows
 from tests.e2e.conftest import OpenTab
 from tests.e2e.line import Line
 from tests.e2e.served import Served
@@ -96,6 +97,7 @@ def _cut_off_amid_an_answer(tab: Tab, end: Callable[[], None], start: Callable[[
     tab.assert_only_grew_to(words(80))
 
 
+@shows("page", "crash")
 def test_a_killed_server_goes_on_with_the_answer(open_tab: OpenTab, mortal: Served) -> None:
     """``kill -9`` amid the answer, then a restart: the page comes back by itself, each word once."""
     tab = open_tab("words-killed", url=mortal.url)
