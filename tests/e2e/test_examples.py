@@ -1,0 +1,212 @@
+"""Every example with a front end, in a real browser: built by Vite, served by uvicorn, as its README says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+
+import pytest
+from playwright.sync_api import Browser
+from tests.e2e.conftest import run_served
+from tests.e2e.examples import ExampleTab, build, serve
+from tests.e2e.served import Served
+from tests.e2e.tab import words
+
+PAGES = {
+    "react-usechat": ("react-usechat", "?room={room}"),
+}
+"""The folder of the example, and what follows ``/app/`` in its address."""
+
+Open = Callable[[str], ExampleTab]
+
+_rooms = count(1)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A running example."""
+
+    name: str
+    server: Served
+    query: str
+
+    def address(self, room: str) -> str:
+        """Where its page shows a room."""
+        return f"{self.server.url}/app/{self.query.format(room=room)}"
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Served]]:
+    """Builds and starts an example when it is first asked for."""
+    started: dict[str, Iterator[Served]] = {}
+    served: dict[str, Served] = {}
+
+    def server_of(name: str) -> Served:
+        if name not in served:
+            folder = tmp_path_factory.mktemp(name)
+            started[name] = run_served(serve(build(name, folder), folder))
+            served[name] = next(started[name])
+        return served[name]
+
+    yield server_of
+    for each in started.values():
+        assert next(each, None) is None
+
+
+@pytest.fixture(params=PAGES, scope="module")
+def example(request: pytest.FixtureRequest, servers: Callable[[str], Served]) -> Example:
+    """Each example, in each of its ways."""
+    folder, query = PAGES[request.param]
+    return Example(request.param, servers(folder), query)
+
+
+@pytest.fixture
+def room() -> str:
+    """A room of the test's own."""
+    return f"room-{next(_rooms)}"
+
+
+@pytest.fixture
+def open_example(browser: Browser, example: Example) -> Iterator[Open]:
+    """Opens the example's page, each time in a browser of its own."""
+    contexts = []
+    tabs = []
+
+    def opener(room: str) -> ExampleTab:
+        contexts.append(browser.new_context(viewport={"width": 1280, "height": 800}))
+        tabs.append(ExampleTab(contexts[-1], example.address(room)))
+        return tabs[-1]
+
+    yield opener
+    problems = [problem for tab in tabs for problem in tab.problems]
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def test_a_message_is_answered_and_kept(open_example: Open, example: Example, room: str) -> None:
+    """Twice, word by word; both turns are there when the page is opened again."""
+    tab = open_example(room)
+    tab.picture(f"{example.name}-empty")
+    tab.say("Good morning")
+    tab.wait_for_text("You said: Good morning")
+    tab.say("And good night")
+    tab.wait_for_text("You said: And good night")
+    tab.wait_ready()
+    tab.picture(f"{example.name}-chat")
+    for each in (tab, open_example(room)):
+        each.until(lambda each=each: len(each.answers()) == 2)  # type: ignore[misc]
+        assert each.questions() == ["Good morning", "And good night"]
+        assert each.answers() == ["You said: Good morning", "You said: And good night"]
+
+
+def test_a_reload_amid_an_answer(open_example: Open, room: str) -> None:
+    """The answer goes on, with each word once."""
+    tab = open_example(room)
+    tab.say("Please count")
+    tab.wait_for_text("word15 ")
+    tab.page.reload()
+    tab.wait_for_text("word40 ")
+    tab.page.reload()
+    tab.wait_for_text("word80")
+    tab.wait_ready()
+    tab.assert_each_word_once(words(80))
+    assert tab.questions() == ["Please count"]
+
+
+def test_two_browsers_in_one_room(open_example: Open, room: str) -> None:
+    """Each sees what the other asks, and the answer while it is made; both end with the same messages."""
+    asking, watching = open_example(room), open_example(room)
+    asking.say("Please count")
+    watching.wait_for_text("word10 ")
+    assert watching.questions() == ["Please count"]
+    assert len(watching.answers()[-1].split()) < 80
+    watching.wait_for_text("word80")
+    watching.say("Thank you")
+    for tab in (asking, watching):
+        tab.wait_for_text("You said: Thank you")
+        tab.wait_ready()
+        assert tab.questions() == ["Please count", "Thank you"]
+        assert tab.answers() == [words(80), "You said: Thank you"]
+
+
+def test_a_tool_is_a_card(open_example: Open, example: Example, room: str) -> None:
+    """With what it was asked and what it said; also after a reload."""
+    tab = open_example(room)
+    tab.say("How is the weather in Lisbon?")
+    tab.wait_for_text("In Lisbon it is 21 degrees and sunny.")
+    tab.picture(f"{example.name}-tool")
+    tab.assert_fits(320)
+    for _ in range(2):
+        tab.wait_for_tool("done")
+        card = tab.page.locator(".tool").inner_text()
+        assert [word for word in ("weather", "Lisbon", "sunny") if word not in card] == []
+        tab.page.reload()
+
+
+def test_an_approval_over_a_restart(open_example: Open, example: Example, room: str) -> None:
+    """The question waits while the server is killed and started; a click lets the refund be made, for all to see."""
+    tab, other = open_example(room), open_example(room)
+    tab.say("Please refund order 17")
+    tab.wait_for_tool("needs your approval")
+    other.wait_for_tool("needs your approval")
+    tab.picture(f"{example.name}-approval")
+    tab.assert_fits(320)
+    example.server.restart_after_kill()
+    tab.click("Approve")
+    for each in (tab, other):
+        each.wait_for_tool("done")
+        each.wait_for_text("Order 17 is refunded.")
+    tab.picture(f"{example.name}-approved")
+
+
+def test_a_refusal(open_example: Open, room: str) -> None:
+    """Nothing is refunded, and the answer says so."""
+    tab = open_example(room)
+    tab.say("Please refund order 18")
+    tab.wait_for_tool("needs your approval")
+    tab.click("Refuse")
+    tab.wait_for_tool("refused")
+    tab.wait_for_text("You did not allow refund")
+
+
+def test_stop(open_example: Open, room: str) -> None:
+    """It stops for everyone, and what was said stays."""
+    tab, other = open_example(room), open_example(room)
+    tab.say("Please count")
+    other.wait_for_text("word10 ")
+    other.click("Stop")
+    for each in (tab, other):
+        each.wait_ready()
+    said = tab.answers()[-1]
+    assert words(80).startswith(said)
+    assert 10 <= len(said.split()) < 80
+    other.until(lambda: other.answers()[-1] == said)
+    tab.page.reload()
+    tab.until(lambda: tab.answers() == [said])
+
+
+def test_regenerate(open_example: Open, room: str) -> None:
+    """The answer is made anew, in its old one's place."""
+    tab = open_example(room)
+    tab.say("Please count")
+    tab.wait_for_text("word5 ")
+    tab.click("Stop")
+    tab.wait_ready()
+    tab.click("Regenerate")
+    tab.wait_for_text("word80")
+    tab.wait_ready()
+    assert (tab.questions(), tab.answers()) == (["Please count"], [words(80)])
+
+
+def test_an_error_is_shown(open_example: Open, example: Example, room: str) -> None:
+    """With the words that came before it; the next message is answered."""
+    tab = open_example(room)
+    tab.say("Please fail")
+    tab.page.get_by_role("alert").wait_for()
+    tab.picture(f"{example.name}-error")
+    assert tab.answers()[-1] == words(8)
+    tab.say("Hello")
+    tab.wait_for_text("You said: Hello")
+    assert tab.page.get_by_role("alert").count() == 0
