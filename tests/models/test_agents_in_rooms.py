@@ -96,9 +96,8 @@ class Worker(ChatRoom):
 async def _answer(runtime: Runtime, kind: type[ChatRoom] = Worker) -> ChatMessage:
     async def settled() -> bool:
         def look(instance: Any) -> bool:
-            room = instance.object
-            found = room.transcript.newest(1)
-            return room.running is None and not room.transcript.waiting() and bool(found) and found[0].answers
+            found = instance.object.transcript.newest(1)
+            return bool(found) and bool(found[0].answers) and found[0].status not in ("streaming", "waiting")
 
         return bool(await runtime.run_in(runtime.object_id(kind, "r"), _async(look)))
 
@@ -246,7 +245,12 @@ async def test_what_was_approved_is_done_once_wherever_the_server_is_killed(tmp_
     async with running(tmp_path / "a", Shop) as runtime:
         room = runtime.get(Shop, "r")
         await room.submit("Order a bell")
-        await eventually(lambda: room.approve("o1"))
+
+        def waits(instance: Any) -> bool:
+            return bool(instance.object.transcript.newest(1)[0].status == "waiting")
+
+        await eventually(lambda: runtime.run_in(runtime.object_id(Shop, "r"), _async(waits)))
+        assert await room.approve("o1")
         await asyncio.sleep(after_ms / 1000)
         folder = await killed(runtime, tmp_path / "b")
         World.server = 0

@@ -12,7 +12,7 @@ from tests.models.fake_providers import FakeProviders
 pytest.importorskip("pydantic_ai", reason="`pip install 'perdure[ai]'`")
 
 from pydantic_ai.models.anthropic import AnthropicModel
-from pydantic_ai.models.function import FunctionModel
+from pydantic_ai.models.function import DeltaToolCall, FunctionModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
@@ -27,6 +27,7 @@ from perdure.wire.ui_chunks import (
     ToolInputDelta,
     ToolInputError,
     ToolInputStart,
+    ToolOutputAvailable,
 )
 
 APIS = ("anthropic", "openai_chat", "openai_responses")
@@ -190,17 +191,38 @@ def test_sources_follow_the_text(api: str) -> None:
     asyncio.run(main())
 
 
-def test_an_input_that_is_no_json_is_an_error_of_the_call() -> None:
-    """The room tells the model, and the model tries again."""
-    from pydantic_ai.models.function import DeltaToolCall
+def _calling(*deltas: Any) -> PydanticAIModel:
+    """A model that says these pieces."""
 
     async def stream(messages: Any, info: Any) -> Any:
-        yield {0: DeltaToolCall(name="weather", json_args='{"city": ', tool_call_id="c1")}
+        for delta in deltas:
+            yield delta
 
-    pieces = asyncio.run(_said(PydanticAIModel(FunctionModel(stream_function=stream)), _turn(tools=[WEATHER])))
-    assert pieces[-1] == ToolInputError(
-        "c1", "weather", '{"city": ', "the model wrote an input that is no JSON object"
-    )
+    return PydanticAIModel(FunctionModel(stream_function=stream))
+
+
+def test_an_id_that_comes_again_is_another_call() -> None:
+    """The room gives it an id of its own."""
+    call = DeltaToolCall(name="weather", json_args='{"city": "Rome"}', tool_call_id="c1")
+    done = folded([ToolInputAvailable("c1", "weather", {"city": "Paris"}), ToolOutputAvailable("c1", 21)])
+    pieces = asyncio.run(_said(_calling({0: call}), _turn(done, tools=[WEATHER])))
+    assert pieces[-1] == ToolInputAvailable("c1", "weather", {"city": "Rome"})
+
+
+def test_held_back_text_comes_before_a_call() -> None:
+    """Words that might have been a repetition of the partial answer, and were none."""
+    call = DeltaToolCall(name="weather", json_args="{}", tool_call_id="c1")
+    turn = _turn(tools=[WEATHER], partial="Let me look at the weather.")
+    pieces = asyncio.run(_said(_calling("look at", {1: call}), turn))
+    assert pieces[:2] == ["look at", ToolInputStart("c1", "weather")]
+
+
+def test_an_input_that_is_no_json_is_an_error_of_the_call() -> None:
+    """The room tells the model, and the model tries again."""
+    call = DeltaToolCall(name="weather", json_args='{"city": ', tool_call_id="c1")
+    pieces = asyncio.run(_said(_calling({0: call}), _turn(tools=[WEATHER])))
+    why = "the model wrote an input that is no JSON object"
+    assert pieces[-1] == ToolInputError("c1", "weather", '{"city": ', why)
 
 
 @pytest.mark.parametrize("api", APIS)

@@ -84,8 +84,9 @@ class AfterOverlap:
         return self._decide(self._held)
 
     def end(self) -> str:
-        """What was still held back when the answer ended: too little to be a repetition."""
-        held, self._held = self._held, ""
+        """What was still held back when the text ended: too little to be a repetition. More text is new."""
+        held = self._held
+        self._decide("")
         return held
 
     def _decide(self, rest: str) -> str:

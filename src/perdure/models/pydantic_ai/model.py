@@ -38,7 +38,16 @@ from pydantic_ai.toolsets import ExternalToolset
 from pydantic_ai.usage import RequestUsage, RunUsage
 
 from ...errors import ConfigError, ModelError, ModelTimeout
-from ...wire.ui_chunks import Chunk, Finish, FinishReason, MessageMetadata, ToolInputAvailable, ToolInputError
+from ...wire.ui_chunks import (
+    Chunk,
+    Finish,
+    FinishReason,
+    FinishStep,
+    MessageMetadata,
+    ToolInputAvailable,
+    ToolInputError,
+    ToolInputStart,
+)
 from ..continuation import AfterOverlap, AfterSpace
 from .errors import model_error, was_cut
 from .history import History, history_of, tool_name
@@ -135,7 +144,7 @@ class PydanticAIModel:
         history = await history_of(
             turn, runs_tools=is_agent, with_prefill=with_prefill, makes_files=self._makes_files()
         )
-        known = dict(_calls(turn.answer))
+        known = dict(_calls(turn.answer)) if is_agent else {}
         ids = CallIds(known)
         wraps = OneTurn(
             ids=ids,
@@ -161,6 +170,8 @@ class PydanticAIModel:
             events = await self._in_time(open_events.enter_async_context(self._events(turn, history, wraps, end)))
             while (event := await self._in_time(anext(events, None))) is not None:
                 for piece in translation.pieces_of(event):
+                    if isinstance(piece, (ToolInputStart, FinishStep)) and (held := seam.end()):
+                        yield held
                     said = seam.feed(piece) if isinstance(piece, str) else piece
                     if said or not piece:
                         yield said

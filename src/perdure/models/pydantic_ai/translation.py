@@ -93,6 +93,7 @@ class Translation:
         self._thinking: str | None = None
         self._thought_count = 0
         self._calls: dict[int, str] = {}
+        self._step_has_calls = False
         self._shown = {(0, id) for id in known}
         self._spoke = False
 
@@ -139,6 +140,7 @@ class Translation:
                 yield from self._end_thinking(None)
                 if part.tool_name not in self._output_tools:
                     self._calls[index] = self._id(part)
+                    self._step_has_calls |= not _native(part)
                     yield ToolInputStart(self._calls[index], part.tool_name, _native(part), self._dynamic(part))
                     yield from self._input_delta(index, part.args)
             case ai.FilePart(content=file):
@@ -253,6 +255,7 @@ class Translation:
     def _new_step(self) -> Iterator[Piece]:
         yield from self.end()
         self._calls.clear()
+        self._step_has_calls = False
         yield FinishStep()
         yield StartStep()
 
@@ -261,7 +264,7 @@ class Translation:
             for part in output.approvals:
                 yield ToolApprovalRequest(self._id(part), self._id(part))
             return
-        if self._calls:
+        if self._step_has_calls:
             # A step with calls is one that goes on; this is the end.
             yield from self._new_step()
         if output is not None and not isinstance(output, str):
