@@ -15,6 +15,7 @@ RoomOf = Callable[[str], str]
 MORE = "".join(f"more{number} " for number in range(1, 21)) + "end"
 WEATHER = f"Let me look. It is output-available: {{'city': 'Oslo', 'celsius': -4}}. {MORE}"
 REFUND = f"I can do that. It is output-available: order 7 refunded. {MORE}"
+LONG = REFUND.removesuffix("end") + "".join(f"more{number} " for number in range(21, 151)) + "end"
 LOCATE = f"One moment. It is output-available: Oslo. {MORE}"
 TWICE = f"First you. Now the place. It is output-available: Oslo. {MORE}"
 
@@ -169,7 +170,7 @@ def test_a_page_is_opened_amid_a_later_leg(react: React, tool_server: Served, ro
 
 def test_a_cut_in_a_later_leg_is_resumed(react: React, mortal_tools: Served) -> None:
     """``kill -9`` after the result was given: the page resumes; each word once, the tool carried out once."""
-    tab = react.open(mortal_tools.url, "refund-1", auto=True)
+    tab = react.open(mortal_tools.url, "long-1", auto=True)
     tab.do("send", text="My money, please")
     state = tab.until(lambda state: state.status == "ready" and state.part("tool-refund"))
     tab.do("approve", id=state.part("tool-refund")["approval"]["id"], approved=True)
@@ -178,9 +179,9 @@ def test_a_cut_in_a_later_leg_is_resumed(react: React, mortal_tools: Served) -> 
     tab.until(lambda state: state.status == "error")
     mortal_tools.start()
     tab.do("resume")
-    state = tab.until(said(REFUND))
+    state = tab.until(said(LONG))
     assert [message["role"] for message in state.messages] == ["user", "assistant"]
-    assert mortal_tools.call("refund-1", "calls", "refund") == {"result": 1}
+    assert mortal_tools.call("long-1", "calls", "refund") == {"result": 1}
 
 
 def test_the_same_post_twice_runs_no_tool_twice(tool_server: Served, react: React, room_of: RoomOf) -> None:

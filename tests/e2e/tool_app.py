@@ -40,13 +40,13 @@ def call(name: str, given: dict[str, Any], id: str = "") -> list[Chunk]:
     return [ToolInputStart(call_id, name), *deltas, ToolInputAvailable(call_id, name, given)]
 
 
-def says(tool_name: str) -> Step:
+def says(tool_name: str, words: int = 20) -> Step:
     """A step that says what became of a call, word by word."""
 
     def step(turn: TurnContext) -> list[str]:
         part = tool_part(turn, tool_name)
         became = part.get("output", part.get("errorText", "denied"))
-        return [f"It is {part['state']}: {became}. ", *(f"more{number} " for number in range(1, 21)), "end"]
+        return [f"It is {part['state']}: {became}. ", *(f"more{number} " for number in range(1, words + 1)), "end"]
 
     return step
 
@@ -54,6 +54,7 @@ def says(tool_name: str) -> Step:
 SCRIPTS: dict[str, list[Step]] = {
     "weather": [["Let me look. ", *call("weather", {"city": "Oslo"})], says("weather")],
     "refund": [["I can do that. ", *call("refund", {"order": 7})], says("refund")],
+    "long": [["I can do that. ", *call("refund", {"order": 7})], says("refund", 150)],
     "locate": [["One moment. ", *call("locate", {})], says("locate")],
     "guess": [["One moment. ", *call("guess", {"limit": 9})], says("guess")],
     "twice": [
@@ -81,6 +82,7 @@ SCRIPTS: dict[str, list[Step]] = {
 }
 
 DELAY_MS = 15
+LONG_DELAY_MS = 40
 
 
 class Room(ChatRoom):

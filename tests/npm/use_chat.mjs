@@ -2,17 +2,24 @@
 // stdin, one answer a line on stdout. `node use_chat.mjs 6` runs it with ai 6, `7` with ai 7.
 //
 // Command: {"tab": NAME, "do": "open" | "close" | "send" | "regenerate" | "stop" | "resume" | "output" | "approve" |
-// "state", ...}. `open` takes {"transport": "http" | "socket" | "helix", "strict", "auto", "tools", "body"}.
+// "state", ...}. `open` takes {"transport": "http" | "socket" | "helix" | "durable", "strict", "auto", "tools", "body"}.
 // Answer: {"status", "error", "messages", "seen"} of the tab, "seen" being every state that was
 // rendered: [status, text of the newest assistant message]; also {"data", "calls", "finished"}, what onData,
 // onToolCall and onFinish were given. Or {"failure": "..."}.
 
 import { createInterface } from "node:readline";
+import { createDurableChatTransport } from "@durable-streams/aisdk-transport";
 import { JSDOM } from "jsdom";
 
 const dom = new JSDOM("<!doctype html><body>", { url: "http://page.test/", pretendToBeVisual: true });
 const page = { window: dom.window, document: dom.window.document, navigator: dom.window.navigator };
 for (const [name, value] of Object.entries(page)) Object.defineProperty(globalThis, name, { value });
+
+// Warnings of the packages would be taken for answers.
+console.log = console.warn = console.error;
+
+// A broken connection also rejects a promise of the Durable Streams client that its transport never looks at.
+process.on("unhandledRejection", (reason) => console.error(reason));
 
 const major = process.argv[2];
 const { createElement, StrictMode, useEffect } = await import("react");
@@ -44,6 +51,7 @@ const transports = {
     new ai.DefaultChatTransport({ api: `${url}/api/chat${query}`, body, headers }),
   socket: ({ url, query = "", body, headers }) =>
     new ai.WebSocketChatTransport({ url: `${url}/api/chat/ws${query}`, body, headers, webSocket }),
+  durable: ({ url, body }) => createDurableChatTransport({ api: `${url}/api/durable-chat`, body }),
   helix: ({ url, id, from, existing, replay = true }) => {
     const api = `${url}/api/chat/${id}`;
     return new ai.DefaultChatTransport({

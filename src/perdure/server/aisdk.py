@@ -38,6 +38,7 @@ from .auth import Door, User
 from .replies import json_reply, read_body
 from .sse import EventStream
 from .streams.turn_urls import TurnUrls
+from .told_streams import stream_for
 
 CHAT_BODY_BYTES_MAX = 32 * 1024 * 1024
 """Largest request body: clients send their whole list of messages with each."""
@@ -75,7 +76,7 @@ class AiSdk:
     async def answer(self, request: Request, user: User, body: bytes) -> ASGIApp:
         """What the body of an admitted user's request asks for. Raises PerdureError: nothing was done then."""
         target = self.target(request)
-        return self._answer(request, await self._begin(user, body), target)
+        return await self._answer(request, await self._begin(user, body), target)
 
     def target(self, request: HTTPConnection, default: Target | None = None) -> Target:
         """Whose chunks a request wants: ``?target=``, else the default, else the room's.
@@ -85,15 +86,28 @@ class AiSdk:
         """
         return parse_target(request.query_params.get("target"), default or self._class.target)
 
-    def _answer(self, request: Request, source: AnswerSource, target: Target) -> EventStream:
-        if self._turn_urls is None or source.stream is None:
+    async def _answer(self, request: Request, source: AnswerSource, target: Target) -> EventStream:
+        if self._turn_urls is None:
             return EventStream(self._blocks(source, target), HEADERS)
         # Both ways at once: `useChat` reads the body, the Durable Streams transport goes where Location
         # says, never reads the body, and would hold the connection until the turn's end.
-        address = self._turn_urls.turn_url(request, source.object_id.name, turn_of(source.stream))
+        stream = await self.told_stream(source)
+        address = self._turn_urls.turn_url(request, source.object_id.name, turn_of(stream))
         url, mark, came = self._turn_urls.await_reader(address)
         headers = {**HEADERS, "location": url, "access-control-expose-headers": "Location"}
         return EventStream(self._blocks_until(source, target, mark, came), headers)
+
+    async def told_stream(self, source: AnswerSource) -> str:
+        """The name of a stream with what the source tells, for clients that read one stream from its start."""
+        if source.is_stream:
+            assert source.stream is not None
+            return source.stream
+
+        async def work(instance: Instance) -> str:
+            assert isinstance(instance.object, ChatRoom)
+            return stream_for(instance.object, source)
+
+        return await self._runtime.run_in(source.object_id, work)
 
     async def submit(self, request: Request) -> AnswerSource:
         """Do what the request asks for; where the answer that comes of it is read.
@@ -152,7 +166,7 @@ class AiSdk:
         """``GET /api/chat/{id}/stream``."""
         target = self.target(request)
         source = await self.running(request)
-        return Response(status_code=204) if source is None else self._answer(request, source, target)
+        return Response(status_code=204) if source is None else await self._answer(request, source, target)
 
     async def running(self, request: Request) -> AnswerSource | None:
         """The answer that can be resumed in the room that a request's address names."""

@@ -54,6 +54,11 @@ class AnswerSource:
     skip: int = 0
     skip_steps: int = 0
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether all that is to be told is the stream, from its start."""
+        return self.stream is not None and not self.prefix and not self.skip
+
 
 def whole_answer(room: ChatRoom, object_id: ObjectId, answer_id: str) -> AnswerSource:
     """An answer from its start chunk, also one whose turn has not begun."""
@@ -75,7 +80,7 @@ def rest_of_answer(room: ChatRoom, object_id: ObjectId, held: ChatMessage) -> An
         return AnswerSource(object_id, answer.id, None, tuple(map(encode_chunk, chunks)))
     if steps >= told:
         skipped = steps - told
-        prefix = (encode_chunk(Start(message_id=answer.id)),) if skipped else ()
+        prefix: tuple[bytes, ...] = (encode_chunk(Start(message_id=answer.id)),) if skipped else ()
         return AnswerSource(object_id, answer.id, answer.stream_name, prefix, skip=len(prefix), skip_steps=skipped)
     prefix = tuple(map(encode_chunk, _after_steps(answer.message, steps)))
     return AnswerSource(object_id, answer.id, answer.stream_name, prefix, skip=1)

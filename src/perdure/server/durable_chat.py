@@ -16,11 +16,12 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..errors import BadArguments, RemoteProtocolError
+from ..errors import RemoteProtocolError
 from ..objects.cursor import StreamCursor
 from ..objects.runtime import Runtime
+from ..values import ObjectId
 from .aisdk import AiSdk
-from .answers import AnswerSource, turn_of
+from .answers import turn_of
 from .replies import json_reply
 from .streams.turn_urls import TurnUrls
 
@@ -41,27 +42,28 @@ class DurableChat:
         if mode not in ("immediate", "await"):
             raise RemoteProtocolError("mode is immediate or await")
         source = await self._chat.submit(request)
-        if mode == "immediate" or source.stream is None:
-            return self._pointer(request, source, 201)
-        return self._pointer(request, source, 200, finalOffset=await self._end_of(source))
+        stream = await self._chat.told_stream(source)
+        if mode == "immediate":
+            return self._pointer(request, source.object_id, stream, 201)
+        final_offset = await self._end_of(source.object_id, stream)
+        return self._pointer(request, source.object_id, stream, 200, finalOffset=final_offset)
 
     async def resume(self, request: Request) -> Response:
         """``GET /api/durable-chat/{id}/stream``."""
         source = await self._chat.running(request)
-        return Response(status_code=204) if source is None else self._pointer(request, source, 200)
+        if source is None:
+            return Response(status_code=204)
+        return self._pointer(request, source.object_id, await self._chat.told_stream(source), 200)
 
-    def _pointer(self, request: Request, source: AnswerSource, status: int, **more: str) -> Response:
-        if source.stream is None:
-            raise BadArguments("the message was taken, but it asks nobody: there is no answer to read")
-        url = self._urls.turn_url(request, source.object_id.name, turn_of(source.stream))
+    def _pointer(self, request: Request, object_id: ObjectId, stream: str, status: int, **more: str) -> Response:
+        url = self._urls.turn_url(request, object_id.name, turn_of(stream))
         headers = {"location": url, "cache-control": "no-store"}
         response = json_reply({"streamUrl": url, **more}, status, headers)
         response.headers.append(*EXPOSE_LOCATION)
         return response
 
-    async def _end_of(self, source: AnswerSource) -> str:
-        assert source.stream is not None
-        async with StreamCursor(self._runtime, source.object_id, source.stream) as cursor:
+    async def _end_of(self, object_id: ObjectId, stream: str) -> str:
+        async with StreamCursor(self._runtime, object_id, stream) as cursor:
             while True:
                 batch = await cursor.next()
                 if batch.closed:

@@ -34,6 +34,7 @@ from ...values import ObjectId
 from ...wire.durable_streams import ReadRequest, Reply, parse_read
 from ..paths import route_path, split_path
 from ..replies import read_body
+from ..told_streams import feed
 from .access import ACTION_OF, StreamAccess
 from .control import Control
 from .exchange import AsgiExchange, Exchange
@@ -242,6 +243,8 @@ class StreamSurface:
         try:
             if name == SESSION_STREAM and isinstance(instance.object, ChatRoom):
                 instance.object.open_session(fresh=read is not None and read.offset in (None, "-1"))
+            if isinstance(instance.object, ChatRoom):
+                feed(instance.object, name)
             stream = instance.streams.get(name)
             if stream.durable_position == 0 < stream.position:
                 # Just made: its first reader is to see all that it begins with.
