@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import msgspec
 from tests.wire.test_agui_oracle import Oracle, text_of
 
-from perdure import ChatRoom, InterruptedTurn, TurnContext
+from perdure import ChatRoom, InterruptedTurn, TurnContext, tool
 from perdure.chat.turns import Recovery
 from perdure.objects.instance import Instance
 from perdure.objects.runtime import Runtime
@@ -38,6 +38,16 @@ class Guided(ChatRoom):
     async def on_interrupted(self, turn: InterruptedTurn) -> Recovery:
         return self.recovery
 
+    @tool(approval=True)
+    def pay(self) -> str:
+        """Needs somebody's word."""
+        return "paid"
+
+    @tool(client=True)
+    def where(self) -> str:
+        """The client's own."""
+        raise NotImplementedError
+
 
 def guided_room(**attributes: Any) -> type[Guided]:
     """A class of its own for each test, as the line is the class's."""
@@ -60,12 +70,12 @@ async def in_room(runtime: Runtime, room: type[ChatRoom], name: str, *arguments:
     return await runtime.run_in(runtime.object_id(room, "r"), work)
 
 
-async def session_events(runtime: Runtime, room: type[ChatRoom]) -> list[Event]:
-    """All that the session's stream holds; it is made, if there is none."""
+async def session_events(runtime: Runtime, room: type[ChatRoom], *, fresh: bool = False) -> list[Event]:
+    """All that the session's stream holds; it is made, if there is none. ``fresh``: for a client that comes now."""
 
     async def read(instance: Instance) -> list[Event]:
         assert isinstance(instance.object, ChatRoom)
-        instance.object.open_session()
+        instance.object.open_session(fresh=fresh)
         stream = instance.streams.get("session")
         entries: list[bytes] = []
         while len(entries) < stream.position:

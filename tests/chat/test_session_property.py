@@ -47,11 +47,16 @@ SAID: dict[str, tuple[str | Chunk, ...]] = {
     "call": (ToolInputAvailable("call", "where", {"x": 1}), ToolOutputAvailable("call", "here")),
 }
 
+CALLED = {"pay": ("pay",), "where": ("where",), "both": ("where", "pay")}
+"""Calls that make the answer wait, at the end of a step."""
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("ask"), st.sampled_from([0, 0, 0, 1])),
         st.tuples(st.sampled_from(["words", "words", "words", "thought", "call", "end", "fail"]), st.just(0)),
-        st.tuples(st.sampled_from(["stop", "reset", "open"]), st.just(0)),
+        st.tuples(st.sampled_from(["stop", "reset", "open", "come"]), st.just(0)),
+        st.tuples(st.sampled_from(["pay", "where", "both"]), st.just(0)),
+        st.tuples(st.sampled_from(["approve", "deny", "give", "approve", "give"]), st.just(0)),
         st.tuples(st.sampled_from(["edit", "illustrate", "regenerate"]), st.integers(0, 20)),
     ),
     min_size=4,
@@ -67,6 +72,7 @@ class Story:
         self.room = room
         self.questions = 0
         self.edits = 0
+        self.calls = 0
 
     async def step(self, action: str, number: int) -> None:
         if action == "ask":
@@ -83,8 +89,15 @@ class Story:
             await self.runtime.get(self.room, "r").stop()
         elif action == "reset":
             reset(self.runtime, self.room, "r")
-        elif action == "open":
-            await in_room(self.runtime, self.room, "open_session")
+        elif action in ("open", "come"):
+            await session_events(self.runtime, self.room, fresh=action == "come")
+        elif action in CALLED:
+            self.calls += 1
+            for name in CALLED[action]:
+                self.guide(ToolInputAvailable(f"{name}-{self.calls}", name, {}))
+            self.guide(None)
+        elif action in ("approve", "deny", "give"):
+            await self.settle(action)
         else:
             await self.change(action, number)
         await asyncio.sleep(0.002)
@@ -93,6 +106,16 @@ class Story:
         """Let the running answer go on, if there is one."""
         for piece in pieces:
             self.room.line.put_nowait(piece)
+
+    async def settle(self, action: str) -> None:
+        """Answer the newest call that waits for this, if there is one."""
+        for number in range(self.calls, 0, -1):
+            if action == "give":
+                done = await in_room(self.runtime, self.room, "tool_result", f"where-{number}", "here")
+            else:
+                done = await in_room(self.runtime, self.room, "answer_approval", f"pay-{number}", action == "approve")
+            if done:
+                return
 
     async def change(self, action: str, number: int) -> None:
         messages: list[ChatMessage] = await self.runtime.get(self.room, "r").messages(100)
@@ -116,8 +139,11 @@ class Story:
             await asyncio.sleep(0.002)
 
 
-async def tell(folder: Path, steps: list[tuple[str, int]], attributes: Any) -> tuple[list[Text], list[Event]]:
-    """Let it happen: what the room says at last, and all that the session has said."""
+async def tell(
+    folder: Path, steps: list[tuple[str, int]], attributes: Any
+) -> tuple[list[Text], list[Event], list[Event]]:
+    """Let it happen: what the room says at last, and all that the session has said; to those who were there, and
+    to one that comes then."""
     room = guided_room(**attributes)
     runtime = Runtime(folder, [room], limits=HURRIED)
     await runtime.start()
@@ -127,7 +153,8 @@ async def tell(folder: Path, steps: list[tuple[str, int]], attributes: Any) -> t
             await story.step(action, number)
         async with asyncio.timeout(20):
             await story.finish()
-        return await room_texts(runtime, room), await session_events(runtime, room)
+        told = await session_events(runtime, room)
+        return await room_texts(runtime, room), told, await session_events(runtime, room, fresh=True)
     finally:
         await runtime.stop()
 
@@ -167,11 +194,11 @@ def test_clients_show_what_the_room_says(
     """Tabs that were there all the time, that posted, that came late, and that are reloaded."""
     with tempfile.TemporaryDirectory() as folder:
         attributes = {"policy": policy, "recovery": recovery}
-        expected, events = uvloop.run(tell(Path(folder) / "data", steps, attributes))
+        expected, events, later = uvloop.run(tell(Path(folder) / "data", steps, attributes))
     check_same(live_tab(oracle, events), expected)
     # A tab posts before its user's message is told.
     told = [index for index, event in enumerate(events) if event.get("role") == "user"]
     posted = sorted({told[post % len(told)] for post in posts}) if told else []
     check_same(live_tab(oracle, events, posted), expected)
-    check_same(oracle.ask("transport", events=events)["messages"], expected)
-    check_same(late_tab(oracle, events, joined % (len(events) + 1)), expected)
+    check_same(oracle.ask("transport", events=later)["messages"], expected)
+    check_same(late_tab(oracle, later, joined % (len(events) + 1)), expected)

@@ -6,8 +6,6 @@
                 run_id     the client's name for what it asked: AG-UI's ``runId``, or the digest of a session's post
                 answer_id  the answer that came of it (null: none is made)
                 leg        the leg of it
-
-The table is made by the first such request; rooms whose clients name nothing have none.
 """
 
 from __future__ import annotations
@@ -19,13 +17,13 @@ from ..storage.object_storage import Storage
 RUNS_KEPT_MAX = 1_000
 """Runs that a room remembers: the newest."""
 
-_TABLE = """
+MIGRATION = """
 CREATE TABLE chat_runs(
   seq INTEGER PRIMARY KEY,
   run_id TEXT NOT NULL UNIQUE,
   answer_id TEXT,
   leg INTEGER NOT NULL
-)
+);
 """
 
 
@@ -44,19 +42,12 @@ class Runs:
 
     def find(self, run_id: str) -> Run | None:
         """The run of that name, if the room remembers it."""
-        if not self._is_there():
-            return None
         rows = self._storage.sql("SELECT answer_id, leg FROM chat_runs WHERE run_id = ?", run_id)
         return Run(rows[0]["answer_id"], rows[0]["leg"]) if rows else None
 
     def add(self, run_id: str, answer_id: str | None, leg: int) -> None:
         """Remember a run, in the same commit as what came of it."""
-        if not self._is_there():
-            self._storage.sql(_TABLE)
         self._storage.sql(
             "INSERT OR REPLACE INTO chat_runs(run_id, answer_id, leg) VALUES(?,?,?)", run_id, answer_id, leg
         )
         self._storage.sql("DELETE FROM chat_runs WHERE seq <= (SELECT max(seq) FROM chat_runs) - ?", RUNS_KEPT_MAX)
-
-    def _is_there(self) -> bool:
-        return bool(self._storage.sql("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'chat_runs'"))

@@ -29,7 +29,16 @@ from ..wire.agui_events import OWN_METADATA
 from ..wire.agui_messages import message_events, snapshot_event
 from ..wire.fold_tools import is_tool_part
 from ..wire.messages import ChatMessage
-from ..wire.ui_chunks import Chunk, ReasoningStart, ToolInputAvailable, ToolInputError, ToolInputStart
+from ..wire.ui_chunks import (
+    Chunk,
+    ReasoningStart,
+    ToolInputAvailable,
+    ToolInputError,
+    ToolInputStart,
+    ToolOutputAvailable,
+    ToolOutputDenied,
+    ToolOutputError,
+)
 from .earlier import chunks_before
 from .listener import RoomListener
 from .transcript import StoredMessage, Transcript
@@ -43,7 +52,10 @@ SESSION_HISTORY_MAX = 1_000
 _RICH = "rich"
 """The stream's note of whether more than texts was told since the last snapshot."""
 
-_RICH_CHUNKS = (ReasoningStart, ToolInputStart, ToolInputAvailable, ToolInputError)
+_RICH_CHUNKS = (
+    *(ReasoningStart, ToolInputStart, ToolInputAvailable, ToolInputError),
+    *(ToolOutputAvailable, ToolOutputError, ToolOutputDenied),
+)
 
 _OWED = ("input-available", "approval-requested")
 """States of calls that somebody must still settle, in an answer that waits."""

@@ -34,7 +34,7 @@ import msgspec
 
 from ..storage.object_storage import Storage
 from ..wire.messages import ChatMessage, decode_message, encode_message
-from . import branches, tool_calls
+from . import branches, runs, tool_calls
 from .mentions import speaker_of
 
 MIGRATIONS = (
@@ -61,6 +61,7 @@ MIGRATIONS = (
     ALTER TABLE messages ADD COLUMN due_ms INTEGER;
     {tool_calls.MIGRATION}
     {branches.MIGRATION}
+    {runs.MIGRATION}
     """,
 )
 
