@@ -11,6 +11,8 @@ from playwright.sync_api import Browser, Page, Route, sync_playwright
 from tests.requirements import need
 
 from perdure.web.assets import find_asset
+from perdure.web.markdown import render_markdown
+from perdure.web.pages import render_error
 
 ORIGIN = "http://page.test"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -32,6 +34,12 @@ def browser() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(executable_path=executable, args=list(QUIET))
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _loaded() -> None:
+    """What the first page loads is there before tests render on a loop."""
+    render_error(404, "", render_markdown("`x`"))
 
 
 def serve_static(route: Route) -> None:

@@ -313,7 +313,8 @@ class Server:
         assert isinstance(error, PerdureError)
         if self._error_page is not None and "text/html" in request.headers.get("accept", ""):
             title = error.code.replace("_", " ").capitalize()
-            return HTMLResponse(self._error_page(error.status, title, str(error)), error.status)
+            page = await asyncio.to_thread(self._error_page, error.status, title, str(error))
+            return HTMLResponse(page, error.status)
         return error_reply(error)
 
     async def _on_http_error(self, request: Request, error: Exception) -> Response:

@@ -14,6 +14,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -43,7 +44,6 @@ from .directory import HOST_COUNT, StreamDirectory
 from .host import StreamHost
 from .stream_news import NOT_KNOWN, Known, News, Survey, tell
 from .stream_tails import StreamTails, Tail, Tails, stream_id
-from .webhook_delivery import deliver
 from .webhook_keys import WebhookKeys
 
 log = structlog.get_logger("perdure.subscriptions")
@@ -390,6 +390,10 @@ class Subscriptions(DurableObject):
             signature = self.keys.current.sign(body, self.now_ms() // 1000)
             lease_ms = subscription.state.config.lease_ttl_ms
             try:
+                # The HTTP client takes a fifth of a second to load: with the first delivery, beside the loop.
+                await asyncio.to_thread(import_module, f"{__package__}.webhook_delivery")
+                from .webhook_delivery import deliver
+
                 done = await deliver(effect.url, body, signature, timeout_s=lease_ms / 1000)
             except PerdureError as error:
                 log.info("webhook failed", subscription=id, error=str(error))

@@ -22,13 +22,15 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NotRequired, TypedDict
+from functools import cache
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 from urllib.parse import quote
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from perdure.web.assets import SCRIPTS, STATIC_PATH, asset_url
 from perdure.web.parts import blocks_of, file_block
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -152,7 +154,7 @@ def render_message(message: Mapping[str, Any], *, user: str | None = None) -> st
 def render_messages(messages: Iterable[Mapping[str, Any]], *, user: str | None = None) -> str:
     """Several messages, oldest first, as one HTML fragment."""
     views = [_view(message, user, None) for message in messages]
-    return _environment.get_template("_messages.html").render(messages=views)
+    return _environment().get_template("_messages.html").render(messages=views)
 
 
 def render_error(status: int, title: str, sentence: str, *, base_path: str = "") -> str:
@@ -240,19 +242,26 @@ def _ago(timestamp_ms: int | None, now_ms: int) -> str:
 
 
 def _render(template: str, base_path: str, **values: Any) -> str:
-    return _environment.get_template(template).render(
-        base_path=base_path, asset=lambda name: asset_url(name, base_path), **values
+    return (
+        _environment()
+        .get_template(template)
+        .render(base_path=base_path, asset=lambda name: asset_url(name, base_path), **values)
     )
 
 
-_environment = Environment(
-    loader=PackageLoader("perdure.web"),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=StrictUndefined,
-    auto_reload=False,
-)
-# Read and compiled now: later it would hold up the loop, and with it every room.
-for _name in _environment.list_templates(extensions=["html"]):
-    _environment.get_template(_name)
+@cache
+def _environment() -> Environment:
+    """The templates, read and compiled at the first page. That takes a while: render in a thread."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("perdure.web"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+    )
+    for name in environment.list_templates(extensions=["html"]):
+        environment.get_template(name)
+    return environment

@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from perdure.web.markdown import render_markdown
 from perdure.wire.room_parts import tool_name
 
 Part: TypeAlias = Mapping[str, Any]
@@ -32,6 +31,13 @@ _DATA_PICTURE = re.compile(r"data:image/", re.IGNORECASE)
 _OWN_PATH = re.compile(r"/(?!/)")
 
 
+def _markdown(text: str, settled: bool) -> str:
+    # Markdown and its lexers take a fifth of a second to load: with the first page, not with every start.
+    from perdure.web.markdown import render_markdown
+
+    return render_markdown(text, settled=settled)
+
+
 def blocks_of(parts: Sequence[Part], *, settled: bool, waiting: bool) -> list[dict[str, Any]]:
     """What is shown of an answer, in order; sources come together at the end."""
     blocks: list[dict[str, Any]] = []
@@ -40,7 +46,7 @@ def blocks_of(parts: Sequence[Part], *, settled: bool, waiting: bool) -> list[di
         kind = str(part.get("type", ""))
         if kind == "text":
             if part.get("text"):
-                blocks.append({"kind": "text", "html": render_markdown(str(part["text"]), settled=settled)})
+                blocks.append({"kind": "text", "html": _markdown(str(part["text"]), settled)})
         elif kind == "reasoning":
             if part.get("text") or part.get("state") == "streaming":
                 label = "Thinking…" if part.get("state") == "streaming" else "Thoughts"
@@ -94,7 +100,7 @@ def _tool(part: Part, name: str, waiting: bool) -> dict[str, Any]:
         words = "Refused"
     elif state == "output-available" and part.get("preliminary"):
         words = "Running…"
-    trouble = ""
+    trouble, raw = "", str(part.get("rawInput", ""))
     if state == "output-error":
         trouble = str(part.get("errorText", ""))
     elif state == "output-denied" or refused:
@@ -106,7 +112,7 @@ def _tool(part: Part, name: str, waiting: bool) -> dict[str, Any]:
         "state": state,
         "preliminary": bool(part.get("preliminary")),
         "words": words,
-        "input": as_text(part["input"]) if "input" in part else str(part.get("rawInput", "")),
+        "input": as_text(part["input"]) if "input" in part and state != "input-streaming" else raw,
         "output": as_text(part.get("output")) if state == "output-available" else "",
         "trouble": trouble,
         "asked": state == "approval-requested" and waiting,

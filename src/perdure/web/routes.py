@@ -54,7 +54,7 @@ class Pages:
             for item in self._runtime.store.index.objects(self._class.__name__, ROOMS_LISTED)
             if user.may_enter(item.object_id.name)
         ]
-        page = render_index(rooms, now_ms=self._runtime.now_ms(), base_path=_base(request))
+        page = await asyncio.to_thread(render_index, rooms, now_ms=self._runtime.now_ms(), base_path=_base(request))
         return HTMLResponse(page, headers=dict(PAGE_HEADERS))
 
     async def new_room(self, request: Request) -> Response:
