@@ -15,6 +15,7 @@ from tests.e2e.tab import words
 
 PAGES = {
     "react-usechat": ("react-usechat", "?room={room}"),
+    "cloudflare-react": ("cloudflare-react", "?room={room}"),
 }
 """The folder of the example, and what follows ``/app/`` in its address."""
 
@@ -171,8 +172,8 @@ def test_a_refusal(open_example: Open, room: str) -> None:
     tab.wait_for_text("You did not allow refund")
 
 
-def test_stop(open_example: Open, room: str) -> None:
-    """It stops for everyone, and what was said stays."""
+def test_stop_and_regenerate(open_example: Open, room: str) -> None:
+    """Anyone stops it for everyone, and what was said stays; until the answer is made anew, in its place."""
     tab, other = open_example(room), open_example(room)
     tab.say("Please count")
     other.wait_for_text("word10 ")
@@ -185,19 +186,11 @@ def test_stop(open_example: Open, room: str) -> None:
     other.until(lambda: other.answers()[-1] == said)
     tab.page.reload()
     tab.until(lambda: tab.answers() == [said])
-
-
-def test_regenerate(open_example: Open, room: str) -> None:
-    """The answer is made anew, in its old one's place."""
-    tab = open_example(room)
-    tab.say("Please count")
-    tab.wait_for_text("word5 ")
-    tab.click("Stop")
-    tab.wait_ready()
     tab.click("Regenerate")
-    tab.wait_for_text("word80")
-    tab.wait_ready()
-    assert (tab.questions(), tab.answers()) == (["Please count"], [words(80)])
+    for each in (tab, other):
+        each.wait_for_text("word80")
+        each.wait_ready()
+        assert (each.questions(), each.answers()) == (["Please count"], [words(80)])
 
 
 def test_an_error_is_shown(open_example: Open, example: Example, room: str) -> None:
@@ -210,3 +203,22 @@ def test_an_error_is_shown(open_example: Open, example: Example, room: str) -> N
     tab.say("Hello")
     tab.wait_for_text("You said: Hello")
     assert tab.page.get_by_role("alert").count() == 0
+
+
+# --- what only one of them has
+
+
+@pytest.mark.parametrize("example", ["cloudflare-react"], indirect=True)
+def test_state_is_shared(open_example: Open, room: str) -> None:
+    """Both ways: a page writes the note, the server counts refunds; every browser has both, also after a reload."""
+    tab, other = open_example(room), open_example(room)
+    tab.page.get_by_label("Note for everyone").fill("Be kind to Ada")
+    other.until(lambda: other.page.get_by_label("Note for everyone").input_value() == "Be kind to Ada")
+    other.say("Please refund order 3")
+    tab.wait_for_tool("needs your approval")
+    tab.click("Approve")
+    for each in (tab, other):
+        each.page.get_by_text("1 refund", exact=True).wait_for()
+    tab.page.reload()
+    tab.page.get_by_text("1 refund", exact=True).wait_for()
+    assert tab.page.get_by_label("Note for everyone").input_value() == "Be kind to Ada"
