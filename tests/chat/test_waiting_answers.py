@@ -469,3 +469,35 @@ async def test_a_models_own_call_waits_for_agreement(tmp_path: Path) -> None:
     assert [(part["state"], part["approval"]) for part in seen] == [
         ("approval-responded", {"id": "ap1", "approved": True})
     ]
+
+
+async def test_an_agreement_that_came_amid_a_leg_survives_a_crash(tmp_path: Path) -> None:
+    """No chunk tells it; the model hears of it all the same, with the reason."""
+    seen: list[Any] = []
+    gate = asyncio.Event()
+
+    class Agentic(Tooled):
+        calls: ClassVar[list[tuple[str, Any]]] = []
+        gates: ClassVar[dict[str, asyncio.Event]] = {"pay": gate}
+        model = None
+
+        async def respond(self, turn: TurnContext) -> Any:
+            if turn.answer is None:
+                yield ToolInputAvailable("a1", "own", {}, dynamic=True)
+                yield ToolApprovalRequest("ap1", "a1")
+                yield call("pay", {"amount": 1})
+                return
+            seen.append(next(part for part in turn.answer.parts if part.get("toolCallId") == "a1"))
+            yield ToolOutputAvailable("a1", "done", dynamic=True)
+            yield "Done."
+
+    async with running(tmp_path / "a", Agentic) as runtime:
+        await runtime.get(Agentic, "r").submit("Go")
+        await eventually(lambda: in_room(runtime, Agentic, lambda it: it.tool_calls.owed("ap1") is not None))
+        assert await runtime.get(Agentic, "r").approve("ap1", True, "why not")
+        folder = await killed(runtime, tmp_path / "b")
+    gate.set()
+    async with running(folder, Agentic) as runtime:
+        message = await answer(runtime, Agentic)
+        assert ("own", "output-available", "done") in told(message)
+    assert [part["approval"] for part in seen] == [{"id": "ap1", "approved": True, "reason": "why not"}]

@@ -104,15 +104,13 @@ class Results:
     def _settle_approval(self, stored: StoredCall, approved: bool, reason: str | None, user: str | None) -> None:
         self._check(user, stored)
         stored.state = "approved" if approved else "denied"
+        stored.result = None if reason is None else {"reason": reason}
         self._room.tool_calls.put(stored)
-        approval: dict[str, Any] = {"id": stored.approval_id, "approved": approved}
-        if reason is not None:
-            approval["reason"] = reason
         turn = self._room.turns.running
         if turn is not None and turn.answer.id == stored.answer_id:
-            turn.fold.respond_to_approval(stored.call_id, approval)
+            turn.fold.respond_to_approval(stored.call_id, stored.approval or {})
         else:
-            self._show(stored, {"state": "approval-responded", "approval": approval})
+            self._show(stored, {"state": "approval-responded", "approval": stored.approval})
 
     def _result_of_running(self, answer_id: str, call_id: str, result: dict[str, Any], user: str | None) -> bool:
         """A client was faster than the model: its tool's result is there before the step has ended."""

@@ -143,12 +143,13 @@ class Steps:
 
     def _context(self) -> TurnContext:
         room, turn = self._room, self._turn
-        earlier, partial = self._said()
+        message = turn.fold.message()
+        earlier, partial = self._said(message.parts)
         name = speaker_of(turn.answer.message) if room.models else DEFAULT_MODEL
         return TurnContext(
             text=turn.question.message.text,
             messages=self._messages,
-            answer=ChatMessage(turn.answer.id, "assistant", earlier) if earlier else None,
+            answer=ChatMessage(message.id, "assistant", earlier, message.metadata) if earlier else None,
             partial=partial,
             instructions=instructions_for(room.instructions, name, room.models) if name else room.instructions,
             attempt=turn.answer.attempt,
@@ -160,9 +161,8 @@ class Steps:
             model=name,
         )
 
-    def _said(self) -> tuple[list[dict[str, object]], str]:
+    def _said(self, parts: list[dict[str, object]]) -> tuple[list[dict[str, object]], str]:
         """The parts of the earlier steps, and the text of this one, which a crash has cut off."""
-        parts = self._turn.fold.message().parts
         step = self._turn.fold.step_parts
         if any(map(is_tool_part, step)):
             return parts, ""

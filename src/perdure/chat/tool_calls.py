@@ -63,6 +63,13 @@ class StoredCall(msgspec.Struct):
         """Whether the answer waits for somebody to settle this call."""
         return self.state in OWED
 
+    @property
+    def approval(self) -> dict[str, Any] | None:
+        """What somebody has answered, as the call's part has it; None where nobody has."""
+        if self.state not in ("approved", "denied"):
+            return None
+        return {"id": self.approval_id, "approved": self.state == "approved", **(self.result or {})}
+
 
 class ToolCalls:
     """Reads and writes the rows of one room."""
@@ -74,6 +81,10 @@ class ToolCalls:
         """The call of that answer."""
         rows = self._rows("WHERE answer_id = ? AND call_id = ?", answer_id, call_id)
         return rows[0] if rows else None
+
+    def of(self, answer_id: str) -> list[StoredCall]:
+        """All calls of that answer."""
+        return self._rows("WHERE answer_id = ?", answer_id)
 
     def owed(self, id: str) -> StoredCall | None:
         """The call with that id (its own, or of its approval) that somebody must settle; the newest answer's."""

@@ -271,6 +271,9 @@ class Turns:
         stream = self._room.streams.create(answer.stream_name)
         for entry in stream.entries():
             fold.push(decode_chunk(entry))
+        for call in self._room.tool_calls.of(answer.id):
+            if call.approval is not None:  # somebody answered while the leg ran: no chunk tells it
+                fold.respond_to_approval(call.call_id, call.approval)
         question = self._transcript.find(answer.answers) if answer.answers else None
         turn = self._make(question or answer, answer, fold)
         choice: Recovery = "fail"
