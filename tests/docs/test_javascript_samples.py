@@ -93,6 +93,8 @@ class Component(NamedTuple):
     props: dict[str, Any]
     app: str | Callable[[], App]
     change: tuple[str, str] = ("", "")
+    until: str = "assistant: You said: Is my bike ready?"
+    shows_questions: bool = True
 
 
 def _plain() -> App:
@@ -106,6 +108,17 @@ def _double() -> App:
 DURABLE = "docs/how-to/ai-sdk-durable-transport.md"
 
 COMPONENTS = {
+    "Helix style": Component(
+        "docs/how-to/helix.md",
+        "Session",
+        {"id": "anna", "snapshot": {"messages": [], "startSequence": 0, "status": "ended"}},
+        _plain,
+    ),
+    "approvals": Component(
+        *("docs/how-to/use-chat.md", "Desk", {"name": "anna"}, "app"),
+        until="approval-requested AgreeRefuse",
+        shows_questions=False,
+    ),
     "useChat": Component("docs/how-to/use-chat.md", "Room", {"name": "anna"}, _plain),
     "durable transport": Component(DURABLE, "Room", {"name": "anna"}, _plain),
     "double answer": Component(DURABLE, "Room", {"name": "anna"}, _double, ("/api/durable-chat", "/api/chat")),
@@ -135,10 +148,11 @@ async def test_components_work(component: Component, tmp_path: Path) -> None:
             "component": component.name,
             "props": component.props,
             "say": asked,
-            "until": f"assistant: You said: {asked}",
+            "until": component.until,
         }
         shown = await _node("component.mjs", json.dumps(task))
-    assert f"user: {asked}" in shown
+    assert component.until in shown
+    assert (f"user: {asked}" in shown) == component.shows_questions
 
 
 def test_every_component_is_used() -> None:
