@@ -16,7 +16,7 @@ from tests.e2e.use_chat import NPM
 from tests.requirements import need
 
 ROOT = NPM.parent.parent
-WITHIN_S = 20
+WITHIN_S = 30
 
 VERSIONS = {"newest": "@tanstack/ai-client", "pinned": "tanstack-client-pinned"}
 """The package by which version it is; the pinned one is from before messages were spread out on the wire."""

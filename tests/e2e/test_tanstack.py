@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
+from tests.client_matrix import shows
 from tests.e2e.conftest import run_served
 from tests.e2e.line import Line
 from tests.e2e.served import Served
@@ -61,6 +62,8 @@ def new_room(script: str) -> str:
     return f"{script}-{next(_rooms)}"
 
 
+@shows("TanStack AI", "send")
+@shows("TanStack AI, session", "send")
 @every_way
 def test_send_and_stream(node: TanStackNode, server: Served, via: str) -> None:
     """Two turns, word by word, with the room's ids; nothing is sent twice."""
@@ -76,6 +79,8 @@ def test_send_and_stream(node: TanStackNode, server: Served, via: str) -> None:
     assert ids(state) == [message["id"] for message in server.get(f"/api/chat/{room}/messages")]
 
 
+@shows("TanStack AI", "resume")
+@shows("TanStack AI, session", "resume")
 @every_way
 def test_cut_at_random_places(node: TanStackNode, server: Served, line: Line, via: str) -> None:
     """Four cuts anywhere in the answer: each word is shown once, in order; the room has answered once."""
@@ -92,6 +97,8 @@ def test_cut_at_random_places(node: TanStackNode, server: Served, line: Line, vi
     assert stored(server, room) == list(COUNTED)
 
 
+@shows("TanStack AI", "families")
+@shows("TanStack AI, session", "families")
 def test_different_families_in_one_room(node: TanStackNode, server: Served) -> None:
     """Who posts over SSE, who looks on in a session, who reads as `useChat` does and on a plain socket: one text."""
     room = new_room("words")
@@ -110,6 +117,8 @@ def test_different_families_in_one_room(node: TanStackNode, server: Served) -> N
         assert words(80) in heard
 
 
+@shows("TanStack AI", "stop")
+@shows("TanStack AI, session", "stop")
 @both_ways
 def test_stop(node: TanStackNode, server: Served, via: str) -> None:
     """By a request, from anywhere: the client is ready, with the words that the room has kept, without an error."""
@@ -136,6 +145,8 @@ def test_leaving_stops_nothing(node: TanStackNode, server: Served) -> None:
     other.until_texts(("user", "Count"), ("assistant", words(40)))
 
 
+@shows("TanStack AI", "tool")
+@shows("TanStack AI, session", "tool")
 @every_way
 def test_a_tool_of_the_server(node: TanStackNode, server: Served, via: str) -> None:
     """Its call and its result are shown, and what the model makes of it; it ran once."""
@@ -155,6 +166,8 @@ def test_a_tool_of_the_server(node: TanStackNode, server: Served, via: str) -> N
     assert (state["posts"], ran(server, room, "weathers")) == (1, 1)
 
 
+@shows("TanStack AI", "client tool")
+@shows("TanStack AI, session", "client tool")
 @every_way
 @pytest.mark.parametrize(
     ("output", "said"),
@@ -174,6 +187,8 @@ def test_a_tool_of_the_client(
     assert stored(server, room) == [("user", "Where?"), ("assistant", f"Let me see. {said}")]
 
 
+@shows("TanStack AI", "approval")
+@shows("TanStack AI, session", "approval")
 @both_ways
 @pytest.mark.parametrize(("approved", "said"), [(True, "It is 7 paid."), (False, "It is not allowed.")])
 def test_an_approval_over_a_restart(node: TanStackNode, server: Served, via: str, approved: bool, said: str) -> None:
@@ -230,6 +245,8 @@ def test_two_questions_in_one_answer(node: TanStackNode, server: Served) -> None
     assert ran(server, room, "paid") == 1
 
 
+@shows("TanStack AI", "regenerate")
+@shows("TanStack AI, session", "regenerate")
 @both_ways
 def test_reload_makes_the_answer_again(node: TanStackNode, server: Served, via: str) -> None:
     """Twice: one question, another answer each time, for the room as well."""
@@ -246,6 +263,8 @@ def test_reload_makes_the_answer_again(node: TanStackNode, server: Served, via: 
     assert stored(server, room) == said
 
 
+@shows("TanStack AI", "error")
+@shows("TanStack AI, session", "error")
 @both_ways
 def test_an_error_is_shown(node: TanStackNode, server: Served, via: str) -> None:
     """The model's own words; `reload` then gets an answer."""
@@ -259,6 +278,8 @@ def test_an_error_is_shown(node: TanStackNode, server: Served, via: str) -> None
     tab.until_texts(("user", "Hi"), ("assistant", words(10)))
 
 
+@shows("TanStack AI", "history")
+@shows("TanStack AI, session", "history")
 @both_ways
 def test_history_after_a_reload_of_the_page(node: TanStackNode, server: Served, via: str) -> None:
     """All that was said, tools and thoughts included, in order."""
@@ -276,6 +297,8 @@ def test_history_after_a_reload_of_the_page(node: TanStackNode, server: Served, 
     assert len(parts(state, "thinking")) == 2
 
 
+@shows("TanStack AI", "resume")
+@shows("TanStack AI, session", "resume")
 @pytest.mark.parametrize("via", ["sse", "ndjson", "session"])
 def test_a_page_that_is_reloaded_amid_the_answer(node: TanStackNode, server: Served, via: str) -> None:
     """It shows the answer from its first word on, and goes on with it to its last, each word once."""
@@ -289,13 +312,18 @@ def test_a_page_that_is_reloaded_amid_the_answer(node: TanStackNode, server: Ser
     assert state["errors"] == []
 
 
-def test_a_killed_server(node: TanStackNode, server: Served) -> None:
-    """``kill -9`` amid the answer: the client posts again until it is there, and shows each word once."""
+@shows("TanStack AI", "crash")
+@shows("TanStack AI, session", "crash")
+@both_ways
+def test_a_killed_server(node: TanStackNode, server: Served, via: str) -> None:
+    """``kill -9`` amid the answer: the client asks again until it is there, and shows each word once."""
     room = new_room("words")
-    tab = node.open(server.url, room, "sse")
+    tab = node.open(server.url, room, via)
     tab.do("say", content="Count")
     tab.until_said("word30 ")
     server.restart_after_kill()
-    state = tab.until_texts(*COUNTED)
+    state = tab.until(lambda state: texts(state) == list(COUNTED))
     assert grew(state, words(80))
-    assert (state["errors"], stored(server, room)) == ([], list(COUNTED))
+    assert stored(server, room) == list(COUNTED)
+    if via == "sse":  # a session's application hears of each break
+        assert tab.until_texts(*COUNTED)["errors"] == []

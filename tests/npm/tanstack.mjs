@@ -36,7 +36,7 @@ function open({ name, url, room, via, tools = {}, hydrate = false }) {
     if (init?.method === "POST") state.posts += 1;
     return fetch(address, init);
   };
-  const made = connections[via](url, room, { fetchClient, reconnect: { delayMs: RECONNECT_MS, maxAttempts: 200 } });
+  const made = connections[via](url, room, { fetchClient, reconnect: { delayMs: RECONNECT_MS, maxAttempts: 5000 } });
   const connection =
     via !== "session"
       ? made
