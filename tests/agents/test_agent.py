@@ -349,8 +349,26 @@ def test_children_are_objects_of_their_own(tmp_path: Path) -> None:
         assert tree.names() == [("Leaf", "one"), ("Leaf", "two")]
         with pytest.raises(Forbidden, match="Leaf/oak/one belongs to Tree/oak"):
             w.get(OtherTree, "oak").grow("one", "red")
-        with pytest.raises(InvalidName, match="slash"):
-            tree.grow("one/two", "red")
+        assert w.get(OtherTree, "oak").names() == []
+        for wrong in ("one/two", ""):
+            with pytest.raises(InvalidName, match="slash"):
+                tree.grow(wrong, "red")
+
+
+def test_a_kill_before_the_refusal_gives_no_power(tmp_path: Path) -> None:
+    """What a parent lists that is another's, it cannot delete."""
+    with world(tmp_path, Tree, OtherTree, Leaf) as w:
+        w.get(Tree, "oak").grow("one", "green")
+        other = w.get(OtherTree, "oak")
+        waiting = w.loop.do(lambda: w.runtime.get(OtherTree, "oak").grow("one", "red"))
+        while not other.names():
+            w.step(1)
+        w.kill()
+        assert not waiting.done() or waiting.exception() is not None
+        if w.get(OtherTree, "oak").names():
+            assert w.get(OtherTree, "oak").drop("one") is True
+        assert w.get(Leaf, "oak/one").read() == "green"
+        assert w.get(Leaf, "oak/one").parent_name() == "Tree/oak"
 
 
 def test_a_deleted_child_takes_its_own_along(tmp_path: Path) -> None:

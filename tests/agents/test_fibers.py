@@ -72,6 +72,10 @@ class Researcher(Agent):
     async def odd(self, fiber: FiberContext) -> Any:
         return object()
 
+    async def odd_later(self, fiber: FiberContext) -> Any:
+        await self.steps(fiber)
+        return object()
+
     async def tidy(self, fiber: FiberContext) -> None:
         try:
             await asyncio.sleep(1_000)
@@ -182,6 +186,17 @@ def test_a_function_cannot_go_on_by_itself(tmp_path: Path) -> None:
         assert w.get(Researcher).ask("list_fibers") == []
 
 
+def test_a_recovered_fiber_owes_nobody_json(tmp_path: Path) -> None:
+    """What `run_fiber` ran may return anything, before a crash and after."""
+    with world(tmp_path, Researcher) as w:
+        w.loop.do(lambda: w.runtime.get(Researcher, "a").run("odd_later", 1))
+        w.advance(5_000)
+        w.kill()
+        w.advance(60_000)
+        assert w.get(Researcher).notes() == ["run 1"]
+        assert w.get(Researcher).ask("list_fibers") == []
+
+
 def test_a_caller_gets_what_its_fiber_gives(tmp_path: Path) -> None:
     """Its result, or its error; the row is gone then."""
     with world(tmp_path, Researcher) as w:
@@ -262,7 +277,9 @@ def test_a_fiber_that_kills_is_given_up(tmp_path: Path) -> None:
         w.kill()
         w.advance(10_000)
         fiber = w.get(Researcher).ask("inspect_fiber", fiber_id)
-        assert (fiber.status, fiber.error) == ("interrupted", f"interrupted by {INTERRUPTIONS_MAX + 1} crashes")
+        why = f"fiber 'bad' was interrupted by {INTERRUPTIONS_MAX + 1} crashes"
+        assert (fiber.status, fiber.error) == ("interrupted", f"FiberInterrupted: {why}")
+        assert w.get(Researcher).notes()[-1] == f"error {why}"
 
 
 def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,9 @@ class Planner(Agent):
         work = current_agent().work  # type: ignore[union-attr]
         self.put(f"try {work.attempts}")
         raise ValueError(what)
+
+    async def values(self, count: int) -> AsyncIterator[int]:
+        yield count
 
     async def slow(self, seconds: float) -> None:
         self.put("begin")
@@ -268,6 +272,8 @@ def test_bounds(tmp_path: Path) -> None:
         for wrong in ("missing", "__init__", "storage"):
             with pytest.raises(TypeError, match="no method"):
                 planner.plan(1, wrong)
+        with pytest.raises(TypeError, match="async generator"):
+            planner.plan(1, "values")
         with pytest.raises(TypeError, match="a payload must be JSON"):
             planner.plan(1, payload=object())
         with pytest.raises(TypeError, match="takes no payload"):

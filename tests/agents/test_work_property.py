@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tests.agents.worlds import START_MS, World, world
 
@@ -185,7 +185,7 @@ class Story:
                 dead.append(key)
             assert not (fails and plan.sure and not plan.cancelled) or key in told["dead"], key
             self._check_time(plan, done)
-        assert told["dead"] == dead
+        assert told["dead"] == sorted(dead)
         in_queue = [key for key in told["order"] if key.startswith("queue")]
         assert in_queue == sorted(in_queue), "in the order in which they came"
         self._check_alarm(told)
@@ -235,7 +235,12 @@ STEPS = st.one_of(
 
 
 @pytest.mark.timeout(240)
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # to shrink a story takes many minutes
+)
 @given(steps=st.lists(STEPS, min_size=1, max_size=14))
 def test_any_story_ends_as_it_must(steps: list[tuple[Any, ...]]) -> None:
     """Each plan takes effect once, at its time, in its order; what fails for good is a dead letter."""

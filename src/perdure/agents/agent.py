@@ -376,7 +376,10 @@ class Agent(DurableObject):
     def background(self, work: Coroutine[Any, Any, Any], *, name: str = "background") -> asyncio.Task[Any]:
         """See `DurableObject.background`. Inside, `current_agent` is this one, without a connection or request."""
         with acting(self):
-            return super().background(work, name=name)
+            task = super().background(work, name=name)
+        # One that is cancelled before it begins, as the instance ends, leaves no coroutine behind.
+        task.add_done_callback(lambda _: work.close())
+        return task
 
     def hold_awake(self, reason: str, held: bool = True) -> None:
         """Begin (or with ``held=False`` end) a stretch of work that a restart of the server must take up.

@@ -112,6 +112,8 @@ class ApplicationAlarm(Source):
         else:
             self._settle(info, None)
         finally:
+            # Also when it was cancelled, for it took too long: the row, where there is one, is due again.
+            self._work.running.discard((self.name, ALARM_ID))
             if self._ringing is info:
                 self._ringing = None
 

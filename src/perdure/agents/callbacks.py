@@ -35,6 +35,8 @@ def method_name(agent: Agent, callback: str | Callable[..., Any]) -> str:
         )
     if not inspect.isroutine(getattr(agent, name, None)) or name.startswith("__"):
         raise TypeError(f"{type(agent).__name__} has no method {name!r}")
+    if inspect.isasyncgenfunction(getattr(agent, name)):
+        raise TypeError(f"{type(agent).__name__}.{name} is an async generator: nobody would take its values")
     return name
 
 

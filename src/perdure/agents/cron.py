@@ -121,7 +121,7 @@ def parse_cron(text: str) -> Cron:
         hours = _field(words[1], 0, 23)
         days = _field(words[2], 1, 31)
         months = _field(words[3], 1, 12, MONTHS)
-        weekdays = {day % 7 for day in _field(words[4], 0, 7, WEEKDAYS)}
+        weekdays = {day % 7 for day in _field(words[4].replace("-sun", "-7"), 0, 7, WEEKDAYS)}
     except ValueError as error:
         raise ValueError(f"not a cron text: {text[:80]!r}: {error}") from None
     either = not words[2].startswith("*") and not words[4].startswith("*")

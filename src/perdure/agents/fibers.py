@@ -71,6 +71,7 @@ class FiberContext:
     def __init__(self, fibers: Fibers, row: dict[str, Any]) -> None:
         self._fibers = fibers
         self._method: str | None = row["method"]
+        self.kept = bool(row["kept"])
         self.id: str = row["id"]
         self.name: str = row["name"]
         self.payload: Any = decode_value(row["payload"])
@@ -182,13 +183,14 @@ class Fibers:
             with acting(self.agent, work=context):
                 result = await work(context)
             text = None
-            if outcome is None:
+            if context.kept:
                 text = encode_value(result, "a fiber's result", "stash_bytes_max", STASH_BYTES_MAX)
         except asyncio.CancelledError:
             self._cancelled(context)
             _tell(outcome, FiberInterrupted(_CANCELLED))
             raise
         except FiberInterrupted as error:
+            log.warning("fiber left", object=self.agent.context.object_id.key, fiber=context.name, why=str(error))
             self._end(context.id, "interrupted", error=describe(error))
             _tell(outcome, error)
         except Exception as error:
@@ -233,8 +235,9 @@ class Fibers:
             interruptions = row["interruptions"] + (0 if row["parked"] else 1)
             self.update(row["id"], interruptions=interruptions, parked=0)
             if interruptions > INTERRUPTIONS_MAX:
-                log.error("fiber given up", object=self.agent.context.object_id.key, fiber=row["name"])
-                self._end(row["id"], "interrupted", error=f"interrupted by {interruptions} crashes")
+                error = FiberInterrupted(f"fiber {row['name']!r} was interrupted by {interruptions} crashes")
+                self._end(row["id"], "interrupted", error=describe(error))
+                self.agent.background(_fail(error), name="fiber given up")  # `on_error` hears of it
             else:
                 self._drive(self._context(row["id"]), self.agent.on_fiber_recovered, None)
         if not self._tasks:
@@ -285,6 +288,10 @@ class Fibers:
 def _tell(outcome: asyncio.Future[Any] | None, error: Exception) -> None:
     if outcome is not None and not outcome.done():
         outcome.set_exception(error)
+
+
+async def _fail(error: Exception) -> None:
+    raise error
 
 
 def _seen(outcome: asyncio.Future[Any]) -> None:

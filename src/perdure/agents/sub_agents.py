@@ -45,7 +45,11 @@ class SubAgents:
         if not self._has(child.class_name, name):
             self._tables.insert(TABLE, class_name=child.class_name, name=name, created_ms=self._agent.now_ms())
             await self._agent.storage.sync()  # a child that exists is listed
-        await self._runtime.call(child, _adopt, (self._agent.context.object_id.key,), {})
+        try:
+            await self._runtime.call(child, _adopt, (self._key,), {})
+        except Forbidden:
+            self._forget(child.class_name, name)
+            raise
         return self._runtime.get(child.class_name, child.name)
 
     def list(self) -> list[SubAgent]:
@@ -57,8 +61,8 @@ class SubAgents:
         """See `Agent.delete_sub_agent`."""
         if not self._has(class_name, name):
             return False
-        await self._runtime.call(self._child(class_name, name), _destroy, (), {})
-        self._tables.change(TABLE, f"DELETE FROM {TABLE} WHERE class_name = ? AND name = ?", class_name, name)
+        await self._runtime.call(self._child(class_name, name), _destroy, (self._key,), {})
+        self._forget(class_name, name)
         return True
 
     async def delete_all(self) -> None:
@@ -83,15 +87,26 @@ class SubAgents:
         if known is None:
             self._tables.put_value(_PARENT, parent)
         elif known != parent:
-            raise Forbidden(f"{self._agent.context.object_id.key} belongs to {known}")
+            raise Forbidden(f"{self._key} belongs to {known}")
+
+    def belongs_to(self, parent: str) -> bool:
+        """Whether the agent is that one's child, or could become it."""
+        return self._tables.get_value(_PARENT) in (None, parent)
+
+    @property
+    def _key(self) -> str:
+        return self._agent.context.object_id.key
+
+    def _forget(self, class_name: str, name: str) -> None:
+        self._tables.change(TABLE, f"DELETE FROM {TABLE} WHERE class_name = ? AND name = ?", class_name, name)
 
     def _has(self, class_name: str, name: str) -> bool:
         query = f"SELECT 1 FROM {TABLE} WHERE class_name = ? AND name = ?"
         return bool(self._tables.read(TABLE, query, class_name, name))
 
     def _child(self, class_name: str, name: str) -> ObjectId:
-        if "/" in name:
-            raise InvalidName("a sub-agent's name must not hold a slash")
+        if not name or "/" in name:
+            raise InvalidName("a sub-agent's name must not be empty, and must not hold a slash")
         return self._runtime.object_id(class_name, f"{self._agent.name}/{name}")
 
 
@@ -99,5 +114,7 @@ def _adopt(agent: Agent, parent: str) -> None:
     agent.agent_children.adopt(parent)
 
 
-async def _destroy(agent: Agent) -> None:
-    await agent.destroy()
+async def _destroy(agent: Agent, parent: str) -> None:
+    # A kill may have come between the row and the refusal: then another's child stands in the list.
+    if agent.agent_children.belongs_to(parent):
+        await agent.destroy()
