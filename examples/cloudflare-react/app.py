@@ -1,7 +1,9 @@
 """A room with tools and a state, for a page made with `useAgent` and `useAgentChat` of Cloudflare's Agents SDK.
 
-npm install && npm run build
-uvicorn app:app
+    npm install && npm run build
+    uvicorn app:app
+
+No key is needed: scripts stand in for a model.
 """
 
 from collections.abc import Sequence

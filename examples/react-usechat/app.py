@@ -1,7 +1,9 @@
 """A room with tools, for a page made with React and `useChat`.
 
-npm install && npm run build
-uvicorn app:app
+    npm install && npm run build
+    uvicorn app:app
+
+No key is needed: scripts stand in for a model.
 """
 
 from collections.abc import Sequence

@@ -101,10 +101,10 @@ class ExampleTab:
 
     def until(self, holds: Callable[[], object]) -> None:
         """Let the page run until something holds."""
-        for _ in range(WITHIN_MS // 20):
+        for _ in range(WITHIN_MS // 50):
             if holds():
                 return
-            self.page.wait_for_timeout(20)
+            self.page.wait_for_timeout(50)
         raise AssertionError(f"it never came to hold; the page shows {self.page.inner_text('body')}")
 
     def questions(self) -> list[str]:

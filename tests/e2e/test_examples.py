@@ -14,10 +14,12 @@ from tests.e2e.served import Served
 from tests.e2e.tab import words
 
 PAGES = {
-    "react-usechat": ("react-usechat", "?room={room}"),
-    "cloudflare-react": ("cloudflare-react", "?room={room}"),
+    "react-usechat": ("react-usechat", "?room={room}", True),
+    "cloudflare-react": ("cloudflare-react", "?room={room}", True),
+    "tanstack": ("tanstack", "?room={room}", False),
+    "tanstack-session": ("tanstack", "?room={room}&live", True),
 }
-"""The folder of the example, and what follows ``/app/`` in its address."""
+"""The folder of the example, what follows ``/app/`` in its address, whether it shows live what others do."""
 
 Open = Callable[[str], ExampleTab]
 
@@ -31,6 +33,7 @@ class Example:
     name: str
     server: Served
     query: str
+    live: bool
 
     def address(self, room: str) -> str:
         """Where its page shows a room."""
@@ -58,8 +61,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
 @pytest.fixture(params=PAGES, scope="module")
 def example(request: pytest.FixtureRequest, servers: Callable[[str], Served]) -> Example:
     """Each example, in each of its ways."""
-    folder, query = PAGES[request.param]
-    return Example(request.param, servers(folder), query)
+    folder, query, live = PAGES[request.param]
+    return Example(request.param, servers(folder), query, live)
 
 
 @pytest.fixture
@@ -116,6 +119,7 @@ def test_a_reload_amid_an_answer(open_example: Open, room: str) -> None:
     assert tab.questions() == ["Please count"]
 
 
+@pytest.mark.parametrize("example", [name for name, (_, _, live) in PAGES.items() if live], indirect=True)
 def test_two_browsers_in_one_room(open_example: Open, room: str) -> None:
     """Each sees what the other asks, and the answer while it is made; both end with the same messages."""
     asking, watching = open_example(room), open_example(room)
@@ -148,7 +152,8 @@ def test_a_tool_is_a_card(open_example: Open, example: Example, room: str) -> No
 
 def test_an_approval_over_a_restart(open_example: Open, example: Example, room: str) -> None:
     """The question waits while the server is killed and started; a click lets the refund be made, for all to see."""
-    tab, other = open_example(room), open_example(room)
+    tab = open_example(room)
+    other = open_example(room) if example.live else tab
     tab.say("Please refund order 17")
     tab.wait_for_tool("needs your approval")
     other.wait_for_tool("needs your approval")
@@ -172,9 +177,10 @@ def test_a_refusal(open_example: Open, room: str) -> None:
     tab.wait_for_text("You did not allow refund")
 
 
-def test_stop_and_regenerate(open_example: Open, room: str) -> None:
+def test_stop_and_regenerate(open_example: Open, example: Example, room: str) -> None:
     """Anyone stops it for everyone, and what was said stays; until the answer is made anew, in its place."""
-    tab, other = open_example(room), open_example(room)
+    tab = open_example(room)
+    other = open_example(room) if example.live else tab
     tab.say("Please count")
     other.wait_for_text("word10 ")
     other.click("Stop")

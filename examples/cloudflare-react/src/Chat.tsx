@@ -30,13 +30,13 @@ export function Chat({ room }: { room: string }) {
         {messages.map(message => (
           <Message key={message.id} message={message} onDecision={addToolApprovalResponse} />
         ))}
+        {error && <p role="alert">{error.message}</p>}
         {!busy && messages.at(-1)?.role === 'assistant' && (
           <button className="quiet" onClick={() => regenerate()}>
             Regenerate
           </button>
         )}
         {status === 'submitted' && <p className="hint">…</p>}
-        {error && <p role="alert">{error.message}</p>}
         <div ref={end} />
       </div>
       {/* A method of the room: `stop` of useAgentChat only ends what this very page has asked for. */}

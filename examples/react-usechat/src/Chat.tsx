@@ -43,13 +43,13 @@ export function Chat({ room, history }: { room: string; history: UIMessage[] }) 
         {messages.map(message => (
           <Message key={message.id} message={message} onDecision={addToolApprovalResponse} />
         ))}
+        {error && <p role="alert">{error.message}</p>}
         {!busy && messages.at(-1)?.role === 'assistant' && (
           <button className="quiet" onClick={() => regenerate()}>
             Regenerate
           </button>
         )}
         {status === 'submitted' && <p className="hint">…</p>}
-        {error && <p role="alert">{error.message}</p>}
         <div ref={end} />
       </div>
       <Composer busy={busy} onSend={text => sendMessage({ text })} onStop={() => stopAnswer(room)} />
