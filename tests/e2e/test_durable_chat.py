@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import count, pairwise
 
 import pytest
+from tests.client_matrix import shows
 from tests.e2e.conftest import run_served
 from tests.e2e.durable_clients import DurableReact, durable_server
 from tests.e2e.line import Line
@@ -62,6 +63,7 @@ def grew(state: State, length: int = 40) -> bool:
     return all(words(length).startswith(text or "") for _status, text in state.seen)
 
 
+@shows("useChat, Durable Streams", "send", "history")
 @pytest.mark.parametrize("api", [OWN, SHARED])
 def test_a_message_is_answered(durable: React, server: Served, api: str) -> None:
     """Word by word, and then once more; both sides hold the same messages under the same ids."""
@@ -82,6 +84,7 @@ def test_a_message_is_answered(durable: React, server: Served, api: str) -> None
     ]
 
 
+@shows("useChat, Durable Streams", "regenerate")
 @pytest.mark.parametrize("api", [OWN, SHARED])
 def test_regenerate_and_edit(durable: React, server: Served, api: str) -> None:
     """As over any other transport."""
@@ -96,6 +99,7 @@ def test_regenerate_and_edit(durable: React, server: Served, api: str) -> None:
     assert state.texts == [("user", "Count anew"), ("assistant", words(10))]
 
 
+@shows("useChat, Durable Streams", "resume")
 @pytest.mark.parametrize("api", [OWN, SHARED])
 def test_a_cut_line_is_an_error_and_resumes(durable: React, server: Served, line: Line, api: str) -> None:
     """Twice amid one answer; after each, what was there stays, and no word comes twice."""
@@ -126,6 +130,7 @@ def test_other_tabs(durable: React, server: Served) -> None:
     assert all(grew(state, 80) for state in states)
 
 
+@shows("useChat, Durable Streams", "stop")
 def test_a_stop_by_request_ends_the_answer(durable: React, server: Served) -> None:
     """The stream is closed, so the tab is ready, with the words that the room kept. Its own stop only looks away."""
     room = new_room("slow")
@@ -151,6 +156,7 @@ def test_there_is_nothing_to_resume(durable: React, server: Served) -> None:
     assert (state.error, state.messages) == (None, [])
 
 
+@shows("useChat, Durable Streams", "error")
 def test_what_goes_wrong_is_told(durable: React, server: Served) -> None:
     """A refusal, and a model that fails: errors that say why; the words so far stay."""
     tab = durable.open(server.url + OWN, new_room("echo"))
@@ -162,6 +168,7 @@ def test_what_goes_wrong_is_told(durable: React, server: Served) -> None:
     assert (state.error, state.answer) == ("scripted failure after 8 pieces", words(8))
 
 
+@shows("useChat, Durable Streams", "crash")
 def test_a_killed_server(durable: React, mortal: Served) -> None:
     """``kill -9`` amid the answer: an error, no false end; after the restart the whole, once.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.client_matrix import shows
 from tests.e2e.durable_clients import need_packages
 from tests.e2e.served import Served
 from tests.e2e.use_chat import React, ReactTab, State
@@ -33,6 +34,7 @@ def agree(tab: ReactTab, *, approved: bool = True) -> None:
     tab.do("approve", id=state.part("tool-refund")["approval"]["id"], approved=approved)
 
 
+@shows("useChat, Durable Streams", "tool", "client tool")
 def test_an_answer_of_three_legs(react: React, tool_server: Served, room_of: RoomOf) -> None:
     """A person agrees, the client gives a result: one message, and what is stored is what is shown."""
     room = room_of("twice")
@@ -88,3 +90,15 @@ def test_a_tab_that_comes_too_late(react: React, tool_server: Served, room_of: R
     agree(second, approved=False)
     assert second.until(said(REFUND)).part("tool-refund")["output"] == "order 7 refunded"
     assert tool_server.call(room, "calls", "refund") == {"result": 1}
+
+
+@shows("useChat, Durable Streams", "approval")
+def test_an_approval_outlives_the_server(react: React, mortal_tools: Served) -> None:
+    """``kill -9`` while the answer waits; the same page agrees then, and the call is carried out once."""
+    tab = open_tab(react, mortal_tools, "refund-1", auto=True)
+    tab.do("send", text="My money, please")
+    tab.until(lambda state: state.status == "ready" and state.part("tool-refund"))
+    mortal_tools.restart_after_kill()
+    agree(tab)
+    tab.until(said(REFUND))
+    assert mortal_tools.call("refund-1", "calls", "refund") == {"result": 1}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tests.client_matrix import shows
 from tests.e2e.line import Line
 from tests.e2e.served import Served
 from tests.e2e.tab import words
@@ -41,6 +42,7 @@ def whole(state: State) -> bool:
     return state.status == "ready" and state.answer == words(80)
 
 
+@shows("Helix style", "send", "history")
 def test_basic_chat(react: React, server: Served, room_of: RoomOf) -> None:
     """A message is answered; both sides hold the same messages."""
     session = room_of("words")
@@ -53,6 +55,7 @@ def test_basic_chat(react: React, server: Served, room_of: RoomOf) -> None:
     assert [each["id"] for each in shown["messages"]] == [each["id"] for each in state.messages]
 
 
+@shows("Helix style", "resume")
 def test_mid_stream_page_refresh(react: React, server: Served, room_of: RoomOf) -> None:
     """The page that is opened amid an answer shows its partial text at once, and then each word once."""
     session = room_of("words")
@@ -85,6 +88,7 @@ def test_follow_up_message_streaming(react: React, server: Served, room_of: Room
     assert (shown["startSequence"], shown["streamSequence"]) == (7, 14)
 
 
+@shows("Helix style", "tool")
 def test_tool_call_rendering(react: React, tool_server: Served, room_of: RoomOf) -> None:
     """Input and output are parts of the answer; a page that is opened amid it shows them, too."""
     session = room_of("weather")
@@ -151,3 +155,68 @@ def test_a_paused_session_goes_on(react: React, tool_server: Served, room_of: Ro
     state = page.until(lambda state: state.status == "ready" and state.answer.endswith("end"))
     assert [message["role"] for message in state.messages] == ["user", "assistant"]
     assert tool_server.call(session, "calls", "refund") == {"result": 1}
+
+
+@shows("Helix style", "approval")
+def test_an_approval_outlives_the_server(react: React, mortal_tools: Served) -> None:
+    """Paused over a ``kill -9``; a page from the snapshot agrees, and the call is carried out once."""
+    tab = open_session(react, mortal_tools.url, "refund-1")
+    tab.do("send", text="My money, please")
+    tab.until(lambda state: state.status == "ready" and state.part("tool-refund"))
+    mortal_tools.restart_after_kill()
+    page, shown = open_from_snapshot(react, mortal_tools, "refund-1", auto=True)
+    assert shown["status"] == "paused"
+    page.do("approve", id=page.state().part("tool-refund")["approval"]["id"], approved=True)
+    page.until(lambda state: state.status == "ready" and state.answer.endswith("end"))
+    assert mortal_tools.call("refund-1", "calls", "refund") == {"result": 1}
+
+
+@shows("Helix style", "crash")
+def test_a_killed_server(react: React, mortal: Served) -> None:
+    """``kill -9`` amid an answer: a page from the snapshot that the restarted server gives has each word once."""
+    tab = open_session(react, mortal.url, "words-1")
+    tab.do("send", text="Count")
+    tab.until_words(10)
+    mortal.kill()
+    tab.until(lambda state: state.status == "error")
+    mortal.start()
+    page, shown = open_from_snapshot(react, mortal, "words-1")
+    assert shown["streamSequence"] > 10
+    assert page.until(whole).texts == [("user", "Count"), ("assistant", words(80))]
+
+
+@shows("Helix style", "error", "regenerate")
+def test_an_error_is_shown_and_another_answer_made(react: React, server: Served, room_of: RoomOf) -> None:
+    """`regenerate` replaces the failed answer."""
+    session = room_of("broken")
+    tab = open_session(react, server.url, session)
+    tab.do("send", text="Please")
+    assert tab.until(lambda state: state.status == "error").error == "scripted failure after 8 pieces"
+    assert server.get(f"/api/chat/{session}/snapshot")["status"] == "failed"
+    tab.do("regenerate")
+    assert tab.until_ready().texts == [("user", "Please"), ("assistant", words(10))]
+
+
+@shows("Helix style", "families", "stop")
+def test_a_session_is_a_room(react: React, server: Served, room_of: RoomOf) -> None:
+    """A client of another family sees the same, and stops it for both."""
+    session = room_of("slow")
+    tab = open_session(react, server.url, session)
+    tab.do("send", text="Count")
+    tab.until_words(5)
+    other = react.open(server.url, session, resume=True, messages=server.get(f"/api/chat/{session}/messages"))
+    other.until_words(8)
+    assert server.post(f"/api/chat/{session}/stop", {}) == {"success": True, "stopped": True}
+    states = [each.until_ready() for each in (tab, other)]
+    assert states[0].texts == states[1].texts
+    assert 8 <= len(states[0].answer.split()) < 80
+
+
+@shows("Helix style", "client tool")
+def test_a_tool_of_the_client(react: React, tool_server: Served, room_of: RoomOf) -> None:
+    """Its result is posted by itself, and the answer goes on."""
+    tab = open_session(react, tool_server.url, room_of("locate"), auto=True, tools={"locate": "Oslo"})
+    tab.do("send", text="Where am I?")
+    state = tab.until(lambda state: state.status == "ready" and state.answer.endswith("end"))
+    assert state.part("tool-locate")["output"] == "Oslo"
+    assert [message["role"] for message in state.messages] == ["user", "assistant"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
+from tests.client_matrix import shows
 from tests.e2e.served import Served
 from tests.e2e.tab import words
 from tests.e2e.use_chat import React
@@ -12,6 +13,7 @@ from tests.e2e.use_chat import React
 RoomOf = Callable[[str], str]
 
 
+@shows("useChat", "send", "history")
 def test_a_message_is_answered(react: React, server: Served, room_of: RoomOf) -> None:
     """Word by word; both sides then hold the same messages under the same ids."""
     room = room_of("words")
@@ -42,6 +44,7 @@ def test_a_follow_up_is_answered(react: React, server: Served, room_of: RoomOf) 
     ]
 
 
+@shows("useChat", "resume")
 def test_a_second_client_joins_amid_an_answer(react: React, server: Served, room_of: RoomOf) -> None:
     """It loads the messages, resumes, and has each word once."""
     room = room_of("words")
@@ -56,6 +59,7 @@ def test_a_second_client_joins_amid_an_answer(react: React, server: Served, room
     assert [each["id"] for each in state.messages] == [each["id"] for each in first.state().messages]
 
 
+@shows("useChat", "stop")
 def test_a_stop_by_request_ends_the_answer(react: React, server: Served, room_of: RoomOf) -> None:
     """Its readers are ready; what was said stays, on both sides."""
     room = room_of("slow")
@@ -85,6 +89,7 @@ def test_a_client_that_leaves_stops_nothing(react: React, server: Served, room_o
     assert state.texts == [("user", "Count"), ("assistant", words(80))]
 
 
+@shows("useChat", "regenerate")
 def test_regenerate_replaces_the_answer(react: React, server: Served, room_of: RoomOf) -> None:
     """One question, one answer, another id than before."""
     room = room_of("quick")
@@ -116,6 +121,7 @@ def test_an_edited_message_is_answered_anew(react: React, server: Served, room_o
     ]
 
 
+@shows("useChat", "error")
 def test_a_model_s_error_is_the_client_s_error(react: React, server: Served, room_of: RoomOf) -> None:
     """The reason is told, the words so far stay, and regenerate helps."""
     tab = react.open(server.url, room_of("broken"))

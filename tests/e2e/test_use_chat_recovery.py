@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.client_matrix import shows
 from tests.e2e.line import Line
 from tests.e2e.served import Served
 from tests.e2e.tab import words
@@ -108,6 +109,7 @@ def _cut_off_amid_an_answer(react: React, served: Served, end: Callable[[], None
     assert all(words(80).startswith(text or "") for _status, text in state.seen)
 
 
+@shows("useChat", "crash")
 def test_a_killed_server(react: React, mortal: Served) -> None:
     """``kill -9``: the client sees an error and no false end; after the restart it gets the whole, once."""
     _cut_off_amid_an_answer(react, mortal, mortal.kill)

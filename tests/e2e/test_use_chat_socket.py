@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from tests.client_matrix import shows
 from tests.e2e.line import Line
 from tests.e2e.served import Served
 from tests.e2e.tab import words
@@ -20,6 +21,7 @@ def open_tab(react: React, server: Served | Line, room: str, **options: object) 
     return react.open(server.url, room, transport="socket", **options)  # type: ignore[arg-type]
 
 
+@shows("useChat, WebSocket", "send", "history")
 def test_a_message_is_answered(react: React, server: Served, room_of: RoomOf) -> None:
     """Word by word, and again."""
     room = room_of("echo")
@@ -33,8 +35,11 @@ def test_a_message_is_answered(react: React, server: Served, room_of: RoomOf) ->
     assert [each["id"] for each in stored] == [each["id"] for each in state.messages]
 
 
-def test_clients_of_two_families_see_the_same(react: React, server: Served, room_of: RoomOf) -> None:
-    """One over a socket, one over HTTP, opened amid the answer."""
+@shows("useChat, Durable Streams", "families")
+@shows("useChat, WebSocket", "families")
+@shows("useChat", "families")
+def test_clients_of_other_families_see_the_same(react: React, server: Served, room_of: RoomOf) -> None:
+    """Over sockets, over HTTP, as Durable Streams: opened amid the answer, they show the same messages."""
     room = room_of("words")
     first = open_tab(react, server, room)
     first.do("send", text="Count")
@@ -42,6 +47,7 @@ def test_clients_of_two_families_see_the_same(react: React, server: Served, room
     messages = server.get(f"/api/chat/{room}/messages")
     others = [
         react.open(server.url, room, resume=True, messages=messages),
+        react.open(server.url, room, resume=True, messages=messages, transport="durable"),
         open_tab(react, server, room, resume=True, messages=messages),
     ]
     expected = first.until(lambda state: state.status == "ready" and state.answer == words(80))
@@ -50,6 +56,7 @@ def test_clients_of_two_families_see_the_same(react: React, server: Served, room
         assert state.messages == expected.messages
 
 
+@shows("useChat, WebSocket", "stop")
 def test_stop_is_a_stop(react: React, server: Served, room_of: RoomOf) -> None:
     """Over a socket it ends the answer for everyone; over HTTP it ends the reading."""
     room = room_of("slow")
@@ -89,6 +96,7 @@ def test_strict_mode_stops_nothing(react: React, server: Served, room_of: RoomOf
     assert first.until_ready().answer == words(80)
 
 
+@shows("useChat, WebSocket", "resume")
 def test_a_lost_line_is_resumed(react: React, server: Served, line: Line, room_of: RoomOf) -> None:
     """Cut twice; each word once, and it was never stopped."""
     tab = open_tab(react, line, room_of("words"))
@@ -102,6 +110,7 @@ def test_a_lost_line_is_resumed(react: React, server: Served, line: Line, room_o
     assert state.texts == [("user", "Count"), ("assistant", words(80))]
 
 
+@shows("useChat, WebSocket", "crash")
 def test_a_killed_server(react: React, mortal: Served) -> None:
     """``kill -9``: after the restart the answer is there to its end, once."""
     tab = open_tab(react, mortal, "words-1")
@@ -115,6 +124,7 @@ def test_a_killed_server(react: React, mortal: Served) -> None:
     assert state.texts == [("user", "Count"), ("assistant", words(80))]
 
 
+@shows("useChat, WebSocket", "regenerate", "error")
 def test_regenerate_and_errors(react: React, server: Served, room_of: RoomOf) -> None:
     """A model's error is shown, and regenerate makes another answer."""
     room = room_of("broken")
@@ -144,6 +154,7 @@ def test_a_refusal_is_shown(react: React, server: Served, room_of: RoomOf) -> No
     assert tab.until_ready().answer == "You said: Hi"
 
 
+@shows("useChat, WebSocket", "tool", "client tool")
 def test_tools_and_approvals(react: React, tool_server: Served, room_of: RoomOf) -> None:
     """First a person agrees, then the client gives a result; one message, over one socket."""
     room = room_of("twice")
@@ -155,3 +166,15 @@ def test_tools_and_approvals(react: React, tool_server: Served, room_of: RoomOf)
     assert [message["role"] for message in state.messages] == ["user", "assistant"]
     assert state.part("tool-locate")["output"] == "Oslo"
     assert tool_server.call(room, "calls", "refund") == {"result": 1}
+
+
+@shows("useChat, WebSocket", "approval")
+def test_an_approval_outlives_the_server(react: React, mortal_tools: Served) -> None:
+    """The socket is lost; the page opens another by itself, and the call is carried out once."""
+    tab = open_tab(react, mortal_tools, "refund-1", auto=True)
+    tab.do("send", text="My money, please")
+    state = tab.until(lambda state: state.status == "ready" and state.part("tool-refund"))
+    mortal_tools.restart_after_kill()
+    tab.do("approve", id=state.part("tool-refund")["approval"]["id"], approved=True)
+    tab.until(lambda state: state.status == "ready" and state.answer.endswith("end"))
+    assert mortal_tools.call("refund-1", "calls", "refund") == {"result": 1}

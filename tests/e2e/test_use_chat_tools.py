@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
+from tests.client_matrix import shows
 from tests.e2e.served import Served
 from tests.e2e.use_chat import React, State
 
@@ -39,6 +40,7 @@ def said(text: str) -> Callable[[State], object]:
     return lambda state: state.status == "ready" and state.answer == text
 
 
+@shows("useChat", "tool")
 def test_a_tool_is_shown(react: React, tool_server: Served, room_of: RoomOf) -> None:
     """Its input as it is written, a preliminary result, the result; then the answer goes on in the same message."""
     room = room_of("weather")
@@ -94,6 +96,7 @@ def test_a_person_does_not_agree(react: React, tool_server: Served, room_of: Roo
     assert tool_server.call(room, "calls", "refund") == {"result": 0}
 
 
+@shows("useChat", "approval")
 def test_an_approval_outlives_the_server(react: React, mortal_tools: Served) -> None:
     """``kill -9`` while it waits, and again; a page that is opened then agrees, and the call is carried out once."""
     tab = react.open(mortal_tools.url, "refund-1", auto=True)
@@ -115,6 +118,7 @@ def test_an_approval_outlives_the_server(react: React, mortal_tools: Served) -> 
     assert mortal_tools.call("refund-1", "calls", "refund") == {"result": 1}
 
 
+@shows("useChat", "client tool")
 def test_a_tool_of_the_client(react: React, tool_server: Served, room_of: RoomOf) -> None:
     """Its result is posted by itself, and the answer goes on."""
     room = room_of("locate")

@@ -57,7 +57,9 @@ const transports = {
     return new ai.DefaultChatTransport({
       api,
       resumeStreamIsReplay: replay,
-      prepareSendMessagesRequest: ({ messages }) => ({ body: { messages: messages.slice(-1) } }),
+      prepareSendMessagesRequest: ({ messages, trigger, messageId }) => ({
+        body: { messages: messages.slice(-1), trigger, messageId },
+      }),
       prepareReconnectToStreamRequest: () => ({
         api,
         headers: {
