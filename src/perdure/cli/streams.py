@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import httpx2
 import msgspec
 import typer
 from rich.console import Console
@@ -14,10 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import ConfigError
-from ..streams_client import NOW, START, Batch, StreamClient, StreamRefused, StreamUnreachable
 from ..wire.durable_streams import is_json
 from .chat import SERVER
 from .folder import AsJson, print_json
+
+if TYPE_CHECKING:
+    from ..streams_client import Batch, StreamClient
+
+START, NOW = "-1", "now"
 
 RETRY_FOR_S = 10
 """How long a command tries to reach the server."""
@@ -123,6 +126,9 @@ def remove(paths: list[str], server: Server = SERVER, token: Token = None, as_js
 
 
 def _client(server: str, token: str | None) -> StreamClient:
+    # The HTTP client takes a fifth of a second to load, which no other command needs.
+    from ..streams_client import StreamClient
+
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
     return StreamClient(_root(server), headers=headers, retry_for_s=RETRY_FOR_S)
 
@@ -134,6 +140,10 @@ def _root(server: str) -> str:
 
 
 def _listed(server: str, token: str | None, prefix: str, limit: int) -> Iterator[dict[str, Any]]:
+    import httpx2
+
+    from ..streams_client import StreamRefused, StreamUnreachable
+
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
     after = ""
     try:
