@@ -215,6 +215,7 @@ class Turn:
         if isinstance(chunk, (Start, Finish, Abort, Error, StartStep, FinishStep)):
             self._push_envelope(chunk)
             return
+        data = None
         if type(chunk) is TextStart:
             if chunk.id in self._left_open:
                 # The model, started again, begins the part that it was in when it was interrupted.
@@ -234,8 +235,9 @@ class Turn:
                 self._close_text()
             if isinstance(chunk, ToolChunk):
                 chunk = self._with_own_id(chunk)
-            self._count(len(encode_chunk(chunk)))
-        self._append(chunk)
+            data = encode_chunk(chunk)
+            self._count(len(data))
+        self._append(chunk, data)
 
     def _push_envelope(self, chunk: Start | Finish | Abort | Error | StartStep | FinishStep) -> None:
         """The envelope is the room's; what a model says of it counts where it tells something."""
@@ -298,8 +300,8 @@ class Turn:
         start = self.answer.attempt if self.leg == 1 else f"{self.leg}-{self.answer.attempt}"
         return f"text-{start}-{self._parts}"
 
-    def _append(self, chunk: Chunk) -> None:
-        data = encode_chunk(chunk)
+    def _append(self, chunk: Chunk, data: bytes | None = None) -> None:
+        data = encode_chunk(chunk) if data is None else data
         self.fold.push(chunk)
         self.stream.append(data)
         self._listener.on_chunk(self, chunk, data)
