@@ -19,8 +19,6 @@ from perdure.agents.retries import Retry
 from perdure.agents.schedules import DELAY_MS_MAX, INTERVAL_MS_MIN, RUNS_AT_ONCE_MAX, SCHEDULES_MAX
 from perdure.errors import LimitExceeded
 
-ONCE = Retry(attempts_max=1)
-
 
 class Order(msgspec.Struct):
     """A payload with a type."""
@@ -50,6 +48,10 @@ class Planner(Agent):
     async def notes(self) -> list[Any]:
         return list(self.storage.get("notes", []))
 
+    @callable
+    async def runs(self) -> list[str]:
+        return list(self.storage.get("runs", []))
+
     def put(self, what: Any) -> None:
         self.storage.put("notes", [*self.storage.get("notes", []), [self.now_ms() - START_MS, what]])
 
@@ -65,6 +67,7 @@ class Planner(Agent):
     async def fail(self, what: Any) -> None:
         work = current_agent().work  # type: ignore[union-attr]
         self.put(f"try {work.attempts}")
+        self.storage.put("runs", sorted({*self.storage.get("runs", []), f"{work.id} {work.planned_ms - START_MS}"}))
         raise ValueError(what)
 
     async def values(self, count: int) -> AsyncIterator[int]:
@@ -232,10 +235,11 @@ def test_a_schedule_that_repeats_outlives_its_failures(tmp_path: Path) -> None:
     """The time that failed is a dead letter; the next one comes as planned."""
     with world(tmp_path, Planner) as w:
         planner = w.get(Planner)
-        planner.every(60, "fail", "x", retry=ONCE)
+        planned = planner.every(60, "fail", "x", retry=Retry(2, 1_000, 1_000))
         w.advance(130_000)
-        assert planner.notes() == [[60_000, "try 0"], [120_000, "try 0"]]
+        assert [what for _, what in planner.notes()] == ["try 0", "try 1"] * 2
         assert len(planner.ask("dead_letters")) == 2
+        assert planner.runs() == [f"{planned} 120000", f"{planned} 60000"], "each time has a name of its own"
 
 
 def test_only_so_many_run_at_once(tmp_path: Path) -> None:

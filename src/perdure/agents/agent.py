@@ -128,6 +128,7 @@ class Agent(DurableObject):
 
     @cached_property
     def agent_state(self) -> AgentState:
+        """Where the state is read, checked and kept."""
         return AgentState(self)
 
     # --- at a time
@@ -416,10 +417,12 @@ class Agent(DurableObject):
 
     @cached_property
     def agent_fibers(self) -> Fibers:
+        """The fibers that run here, and their rows."""
         return Fibers(self)
 
     @cached_property
     def agent_children(self) -> SubAgents:
+        """The agent's children, and its parent."""
         return SubAgents(self)
 
     async def handle_connect(self, connection: Connection) -> None:

@@ -71,13 +71,13 @@ class FiberContext:
     def __init__(self, fibers: Fibers, row: dict[str, Any]) -> None:
         self._fibers = fibers
         self._method: str | None = row["method"]
-        self.kept = bool(row["kept"])
+        self._kept = bool(row["kept"])
         self.id: str = row["id"]
         self.name: str = row["name"]
         self.payload: Any = decode_value(row["payload"])
         self.stashed: Any = decode_value(row["stash"])
         self.interruptions: int = row["interruptions"]
-        self.begun = False
+        self._begun = False
 
     def stash(self, value: Any) -> None:
         """Keep a JSON value in place of the last one, in one commit with what else the turn writes.
@@ -178,12 +178,12 @@ class Fibers:
     async def _run(self, context: FiberContext, work: FiberWork, outcome: asyncio.Future[Any] | None) -> None:
         if context.id not in self._tasks:
             return _tell(outcome, FiberInterrupted(_CANCELLED))  # before it began
-        context.begun = True
+        context._begun = True
         try:
             with acting(self.agent, work=context):
                 result = await work(context)
             text = None
-            if context.kept:
+            if context._kept:
                 text = encode_value(result, "a fiber's result", "stash_bytes_max", STASH_BYTES_MAX)
         except asyncio.CancelledError:
             self._cancelled(context)
@@ -264,7 +264,7 @@ class Fibers:
             return False
         task, context = running
         self._end(fiber_id, "cancelled", error=_CANCELLED)
-        if context.begun:
+        if context._begun:
             task.cancel()
         return True
 

@@ -8,13 +8,18 @@ import msgspec
 
 
 class Schedule(msgspec.Struct, frozen=True):
-    """A callback at a time. ``due_ms`` (Unix) is when it runs next, or is tried again after ``attempts`` failures."""
+    """A callback at a time.
+
+    ``due_ms`` (Unix) is when it runs next, or is tried again after ``attempts`` failures; ``planned_ms`` is the time
+    that this run is for. So ``id`` and ``planned_ms`` name a run, whatever crashes and retries it goes through.
+    """
 
     id: str
     kind: Literal["once", "cron", "every"]
     callback: str
     payload: Any
     due_ms: int
+    planned_ms: int
     attempts: int = 0
     cron: str | None = None
     time_zone: str | None = None
