@@ -52,6 +52,7 @@ ENGINES_OWN: dict[type, set[str]] = {
         "replay",
         "running",
         "set_client_tools",
+        "speakers_for",
         "take_results",
         "tool_result",
     },
