@@ -208,6 +208,23 @@ async def test_readers_share_the_events(tmp_path: Path, monkeypatch: pytest.Monk
         assert len(encoded) < 60
 
 
+@pytest.mark.parametrize(("query", "keep_alive"), [("", b": keep-alive\n\n"), ("?format=ndjson", b"\n")])
+async def test_silence_is_kept_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, query: str, keep_alive: bytes
+) -> None:
+    """By what clients of the format skip."""
+    monkeypatch.setattr("perdure.server.sse.KEEP_ALIVE_MS", 20)
+    led = led_room()
+    async with served(counted(tmp_path, led)) as client:
+        body = b""
+        async with client.stream("POST", f"/api/chat{query}", json=run_input(message("m1", "Hi"))) as response:
+            async for piece in response.aiter_bytes():
+                body += piece
+                if body.endswith(keep_alive * 2):
+                    break
+        assert b"RUN_STARTED" in body
+
+
 async def test_a_failed_answer(tmp_path: Path) -> None:
     """An error in words, as the run's end."""
     led = led_room()

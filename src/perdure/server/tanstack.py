@@ -171,7 +171,7 @@ class TanStack:
         framing = _framing(request)
         after = _after(request)
         answer_id, _, room_name = run_id.partition(_ROOM_MARK)
-        room_name = room_name or thread_id or self._rooms.get(run_id, "")
+        room_name = thread_id or room_name or self._rooms.get(run_id, "")
         user = await self._door.admit(request)
         if not room_name:
             raise RemoteProtocolError(f"there is no run {run_id[:80]!r}, or its address does not name the thread")
@@ -211,7 +211,7 @@ class TanStack:
         self, source: RunSource, run_id: str, after: EventId | None, framing: Framing
     ) -> AsyncIterator[bytes]:
         frames = self._frames_of(source, framing)
-        position = len(source.earlier) if source.whole else 0
+        position = frames.earlier
         if after is None:
             after = ACCEPTED
             yield accepted(framing)
@@ -240,11 +240,11 @@ class TanStack:
             encoder = AguiEncoder(source.object_id.name, run_id)
             if source.whole:
                 encode = whole_encoder(encoder, len(source.earlier))
-            else:
-                encode = leg_encoder(encoder, source.earlier)
-            frames = self._frames[key] = RunFrames(encode, run_id, framing)
-            if source.whole:
+                frames = RunFrames(encode, run_id, framing, earlier=len(source.earlier))
                 _encode(frames, source.earlier, source)
+            else:
+                frames = RunFrames(leg_encoder(encoder, source.earlier), run_id, framing)
+            self._frames[key] = frames
         return frames
 
     # --- a thread

@@ -25,7 +25,6 @@ from ..errors import OffsetError, PerdureError
 from .agui import AguiEncoder
 from .agui_events import agui_event
 from .json_text import encode_json
-from .sse import sse_event
 from .ui_chunks import Chunk
 
 Framing = Literal["sse", "ndjson"]
@@ -34,6 +33,8 @@ KEEP_ALIVES: dict[Framing, bytes] = {"sse": b": keep-alive\n\n", "ndjson": b"\n"
 """What may be sent in silence; clients skip it."""
 
 CONTENT_TYPES: dict[Framing, str] = {"sse": "text/event-stream", "ndjson": "application/x-ndjson"}
+
+_FRAMES: dict[Framing, bytes] = {"sse": b"id: %d.%d\ndata: %b\n\n", "ndjson": b'{"id":"%d.%d","chunk":%b}\n'}
 
 _EVENT_ID = re.compile(r"([0-9]{1,12})\.([0-9]{1,6})")
 
@@ -81,25 +82,27 @@ def empty_run(thread_id: str, run_id: str, framing: Framing) -> bytes:
 
 
 def frame(event: bytes, event_id: EventId, framing: Framing) -> bytes:
-    """One event as it is sent."""
-    if framing == "sse":
-        return sse_event(event, id=str(event_id))
-    return b'{"id":"%b","chunk":%b}\n' % (str(event_id).encode(), event)
+    """One event as it is sent. It is compact JSON, so there is no line break in it."""
+    return _FRAMES[framing] % (*event_id, event)
 
 
 class RunFrames:
     """The events of a run as they are sent, made once for all who read it.
 
     ``encode`` makes a chunk's events; ``run_id`` is the run's name in them, which each reader may have in its own
-    words.
+    words. The first ``earlier`` chunks are not in the stream that the run is read from.
     """
 
-    def __init__(self, encode: Callable[[bytes], list[bytes]], run_id: str, framing: Framing) -> None:
+    def __init__(
+        self, encode: Callable[[bytes], list[bytes]], run_id: str, framing: Framing, *, earlier: int = 0
+    ) -> None:
+        self.earlier = earlier
         self._encode = encode
         self._run_id = _json_run_id(run_id)
         self._framing: Framing = framing
-        self._frames: list[tuple[bytes, ...]] = []
-        self._named: dict[int, tuple[int, ...]] = {}
+        self._frame = _FRAMES[framing]
+        self._frames: list[list[bytes]] = []
+        self._named: dict[int, list[int]] = {}
         self._last = b""
 
     @property
@@ -118,12 +121,10 @@ class RunFrames:
                 events = []
             number = len(self._frames) + 1
             self._last = events[-1] if events else self._last
-            named = tuple(index for index, event in enumerate(events) if event.startswith(b'{"type":"RUN_'))
-            if named:
-                self._named[number - 1] = named
-            self._frames.append(
-                tuple(frame(event, EventId(number, index), self._framing) for index, event in enumerate(events))
-            )
+            for index, event in enumerate(events):
+                if event.startswith(b'{"type":"RUN_'):
+                    self._named.setdefault(number - 1, []).append(index)
+            self._frames.append([self._frame % (number, index, event) for index, event in enumerate(events)])
         return problems
 
     def block(self, first: int, end: int, after: EventId, run_id: str) -> bytes:
@@ -145,11 +146,11 @@ class RunFrames:
         event = self._last.replace(self._run_id, _json_run_id(run_id))
         return frame(event, EventId(max(after.chunk, len(self._frames)) + 1, 0), self._framing)
 
-    def _renamed(self, position: int, run_id: str) -> tuple[bytes, ...]:
+    def _renamed(self, position: int, run_id: str) -> list[bytes]:
         frames, theirs = list(self._frames[position]), _json_run_id(run_id)
         for index in self._named[position]:
             frames[index] = frames[index].replace(self._run_id, theirs)
-        return tuple(frames)
+        return frames
 
 
 Encode: TypeAlias = Callable[[bytes | str | Chunk], list[bytes]]
