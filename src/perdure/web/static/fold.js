@@ -3,6 +3,7 @@
 // Texts grow in place; every other part is replaced by a new object when it changes, so that who draws
 // it can tell by identity.
 
+const NO_RESULT = { output: undefined, errorText: undefined, preliminary: undefined };
 const TOOL = /^tool-|^dynamic-tool$/;
 
 export const isTool = (part) => TOOL.test(part.type) && typeof part.toolCallId === "string";
@@ -17,6 +18,8 @@ export const textOf = (parts) => parts.filter((part) => part.type === "text").ma
 export class Fold {
   #open = new Map(); // "text <id>" or "reasoning <id>" -> the part
 
+  speaker = ""; // the name of the model that answers, where it says so
+
   /** `parts` are the answer so far; a text that still grows says by `id` what its chunks call it. */
   constructor(parts) {
     this.parts = parts.map((part) => ({ ...part }));
@@ -26,28 +29,30 @@ export class Fold {
   }
 
   push(chunk) {
+    if (typeof chunk.messageMetadata?.model === "string") this.speaker = chunk.messageMetadata.model;
     switch (chunk.type) {
+      case "start-step": this.parts.push({ type: "step-start" }); return;
       case "text-start": case "reasoning-start": return this.#begin(chunk);
       case "text-delta": case "reasoning-delta": return this.#grow(chunk);
       case "text-end": case "reasoning-end": return this.#end(chunk);
       case "tool-input-start":
-        return this.#tool(chunk, { state: "input-streaming", rawInput: "" });
+        return this.#call(chunk, { ...NO_RESULT, state: "input-streaming", rawInput: "", input: undefined });
       case "tool-input-delta": {
-        const raw = this.#call(chunk.toolCallId)?.rawInput ?? "";
-        return this.#tool(chunk, { rawInput: raw + chunk.inputTextDelta });
+        const raw = this.#find(chunk)?.rawInput ?? "";
+        return this.#change(chunk, { rawInput: raw + chunk.inputTextDelta });
       }
       case "tool-input-available":
-        return this.#tool(chunk, { state: "input-available", input: chunk.input, rawInput: undefined });
+        return this.#call(chunk, { ...NO_RESULT, state: "input-available", input: chunk.input, rawInput: undefined });
       case "tool-input-error":
-        return this.#tool(chunk, { state: "output-error", input: chunk.input, errorText: chunk.errorText });
+        return this.#call(chunk, { ...NO_RESULT, state: "output-error", input: chunk.input, errorText: chunk.errorText });
       case "tool-approval-request":
-        return this.#tool(chunk, { state: "approval-requested", approval: { id: chunk.approvalId } });
+        return this.#change(chunk, { state: "approval-requested", approval: { id: chunk.approvalId } });
       case "tool-output-available":
-        return this.#tool(chunk, { state: "output-available", output: chunk.output, preliminary: chunk.preliminary });
+        return this.#change(chunk, { ...NO_RESULT, state: "output-available", output: chunk.output, preliminary: chunk.preliminary });
       case "tool-output-error":
-        return this.#tool(chunk, { state: "output-error", errorText: chunk.errorText });
+        return this.#change(chunk, { ...NO_RESULT, state: "output-error", errorText: chunk.errorText });
       case "tool-output-denied":
-        return this.#tool(chunk, { state: "output-denied" });
+        return this.#change(chunk, { state: "output-denied" });
       case "source-url": case "source-document": case "file":
         this.parts.push({ ...chunk });
         return;
@@ -74,18 +79,33 @@ export class Fold {
     this.#open.delete(key);
   }
 
-  #call(id) {
-    return this.parts.findLast((part) => part.toolCallId === id);
+  #inStep(fits) {
+    const step = this.parts.findLastIndex((part) => part.type === "step-start");
+    return this.parts.slice(step + 1).find(fits);
   }
 
-  #tool({ toolCallId, toolName, dynamic }, changes) {
-    const known = this.#call(toolCallId);
-    if (known) {
-      this.parts[this.parts.indexOf(known)] = { ...known, ...changes };
-    } else if (toolName !== undefined) {
-      const kind = dynamic ? { type: "dynamic-tool", toolName } : { type: `tool-${toolName}` };
-      this.parts.push({ ...kind, toolCallId, ...changes });
-    }
+  /** A call begins, or its input is whole: in this step, for an earlier one may have had the same id. */
+  #call({ type, toolCallId, toolName, dynamic, title, providerExecuted }, changes) {
+    const theSame = (part) => part.toolCallId === toolCallId;
+    const kept = type === "tool-input-error" ? this.#inStep(theSame) : undefined;
+    const isDynamic = kept ? kept.type === "dynamic-tool" : Boolean(dynamic);
+    const known = this.#inStep((part) => theSame(part) && (part.type === "dynamic-tool") === isDynamic);
+    const kind = isDynamic ? { type: "dynamic-tool", toolName } : { type: `tool-${toolName}` };
+    const said = { ...(title !== undefined && type !== "tool-input-error" && { title }), ...(providerExecuted !== undefined && { providerExecuted }) };
+    if (known) this.parts[this.parts.indexOf(known)] = { ...known, ...kind, ...changes, ...said };
+    else this.parts.push({ ...kind, toolCallId, ...changes, ...said });
+  }
+
+  /** The call that a result is for: of this step, else the newest of that id. */
+  #find({ toolCallId }) {
+    const theSame = (part) => part.toolCallId === toolCallId;
+    return this.#inStep(theSame) ?? this.parts.findLast(theSame);
+  }
+
+  #change(chunk, changes) {
+    const known = this.#find(chunk);
+    const { providerExecuted = known?.providerExecuted } = chunk;
+    if (known) this.parts[this.parts.indexOf(known)] = { ...known, ...changes, ...(providerExecuted !== undefined && { providerExecuted }) };
   }
 
   #data(chunk) {

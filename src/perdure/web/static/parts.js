@@ -102,7 +102,7 @@ const DRAW = {
   tool(node, part, waiting) {
     const asked = part.state === "approval-requested" && waiting;
     const wanted = part.state === "input-available" && waiting && !part.providerExecuted;
-    const name = part.title ?? toolName(part);
+    const name = part.title || toolName(part);
     const [ask, give] = [node.querySelector(".tool-ask"), node.querySelector(".tool-give")];
     if ((asked && ask.hidden) || (wanted && give.hidden)) node.querySelector("details").open = true;
     node.dataset.call = part.toolCallId;
@@ -111,7 +111,7 @@ const DRAW = {
     node.setAttribute("aria-label", `Tool ${name}`);
     set(node.querySelector(".tool-name"), name);
     set(node.querySelector(".tool-state"), toolState(part, wanted));
-    pair(node, "input", part.input === undefined ? part.rawInput ?? "" : asText(part.input));
+    pair(node, "input", part.input === undefined || part.state === "input-streaming" ? part.rawInput ?? "" : asText(part.input));
     pair(node, "output", part.state === "output-available" ? asText(part.output) : "");
     set(node.querySelector(".tool-error"), toolTrouble(part));
     ask.hidden = !asked;

@@ -185,6 +185,7 @@ export class Transcript {
 
   #setAnswer(article, message) {
     setVersions(article, message.branches);
+    setSpeaker(article, message.user);
     const status = message.status ?? "complete";
     if (status === "streaming") {
       this.#track(article, partsOf(message), "");
@@ -219,7 +220,9 @@ export class Transcript {
   #show(id) {
     const answer = this.#answers.get(id);
     const article = this.find(id);
-    if (answer && article) this.#view(article).show(answer.fold.parts, { live: true, waiting: false });
+    if (!answer || !article) return;
+    setSpeaker(article, answer.fold.speaker);
+    this.#view(article).show(answer.fold.parts, { live: true, waiting: false });
   }
 
   #finish(frame) {
@@ -264,6 +267,13 @@ export class Transcript {
     this.#dirty.delete(id);
     this.find(id)?.remove();
   }
+}
+
+function setSpeaker(article, name) {
+  const who = article.querySelector(".who");
+  if (!name || who.textContent === name) return;
+  who.textContent = name;
+  article.setAttribute("aria-label", `Answer from ${name}`);
 }
 
 function setVersions(article, { index = 0, count = 1 } = {}) {
