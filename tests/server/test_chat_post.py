@@ -161,6 +161,32 @@ async def test_regenerate_takes_the_last_answer(tmp_path: Path) -> None:
         assert await ids(client) == ["m1", "id1", "m2", "id3"]
 
 
+async def test_regenerate_may_name_the_question(tmp_path: Path) -> None:
+    """Its answer is made again, not the last one."""
+    async with served(counted(tmp_path, Echo)) as client:
+        for number in (1, 2):
+            await client.post("/api/chat", json=user_turn(f"Hi {number}", message_id=f"m{number}"))
+        sent = user_turn("Hi 1", message_id="m1", trigger="regenerate-message", messageId="m1")
+        assert (await client.post("/api/chat", json=sent)).text == answer("id3", "You said: Hi 1")
+        assert await ids(client) == ["m1", "id3"]
+
+
+async def test_regenerate_sent_again_joins_the_new_answer(tmp_path: Path) -> None:
+    """A retry names the answer that was replaced already."""
+    led = led_room()
+    async with served(counted(tmp_path, led)) as client:
+        lead(led, "Hi", "Well", None)
+        await client.post("/api/chat", json=user_turn("Hi"))
+        sent = user_turn("Hi", trigger="regenerate-message", messageId="id1")
+        first = asyncio.create_task(client.post("/api/chat", json=sent))
+        await until(lambda: len(led.contexts) == 2)
+        async with client.stream("POST", "/api/chat", json=sent) as second:
+            lead(led, "Hi", "Hello", None)
+            assert await second.aread() == answer("id2", "Hello").encode()
+        assert (await first).text == answer("id2", "Hello")
+        assert len(led.contexts) == 2
+
+
 async def test_regenerate_amid_an_answer_ends_it(tmp_path: Path) -> None:
     """Who reads the old one is told that it was aborted."""
     led = led_room()

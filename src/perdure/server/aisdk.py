@@ -264,7 +264,7 @@ def _take(room: ChatRoom, request: ChatRequest, user: User, policy: Policy | Non
             room.set_client_tools(tools)
         if request.returned is not None:
             return room.take_results(request.returned, user=user.name)
-        return room.regenerate(request.message_id)
+        return _regenerate(room, request)
     if user.name is not None:
         metadata = {**(message.metadata or {}), "user": user.name}
         message = ChatMessage(message.id, message.role, message.parts, metadata)
@@ -275,3 +275,16 @@ def _take(room: ChatRoom, request: ChatRequest, user: User, policy: Policy | Non
             room.set_client_tools(tools)
         return room.edit(message)
     return room.submit_message(message, policy=policy, client_tools=tools)
+
+
+def _regenerate(room: ChatRoom, request: ChatRequest) -> Submitted | None:
+    """Make an answer again. A client may name the question instead; one that was replaced already is joined."""
+    named = None if request.message_id is None else room.transcript.find(request.message_id)
+    if named is not None and named.role == "user":
+        return room.regenerate(named.answer_id)
+    running = room.running
+    if named is None and request.message_id is not None and running is not None and request.messages:
+        question = running.answer.answers
+        if question == request.messages[-1].id:  # a retried request
+            return Submitted(question, running.answer.id, known=True, leg=running.leg)
+    return room.regenerate(request.message_id)

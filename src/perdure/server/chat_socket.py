@@ -118,9 +118,11 @@ class _Client:
                     return
                 data = event.get("text")
                 try:
-                    self._take(event["bytes"] if data is None else data)
+                    await self._take(event["bytes"] if data is None else data)
                 except RemoteProtocolError as error:
                     await self._close(CLOSE_POLICY, str(error))
+        except OSError:
+            pass  # it has left while it was told something
         finally:
             self._closed = True
             for request in self._requests.values():
@@ -129,8 +131,8 @@ class _Client:
             # A stop that was asked for goes on.
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _take(self, data: bytes | str) -> None:
-        """Begin what a frame asks for.
+    async def _take(self, data: bytes | str) -> None:
+        """Begin what a frame asks for. A refusal is sent before the next frame is read, so that they cannot pile up.
 
         Raises:
             RemoteProtocolError: it is no frame; the socket is of no use any more.
@@ -143,11 +145,11 @@ class _Client:
             raise RemoteProtocolError("this `requestId` is being answered already")
         frames = ChunkFrames(frame.request_id)
         if isinstance(frame, BadRequest):
-            self._spawn(self._write(frames.error(str(frame.error))))
+            await self._write(frames.error(str(frame.error)))
             return
         if len(self._requests) >= SOCKET_REQUESTS_MAX:
             error = Overloaded(f"this socket has {SOCKET_REQUESTS_MAX} requests already (socket_requests_max)")
-            self._spawn(self._write(frames.error(str(error))))
+            await self._write(frames.error(str(error)))
             return
         chat_id = frame.chat_id if isinstance(frame, ResumeFrame) else frame.request.chat_id
         if (waiting := self._came_back.pop(chat_id, None)) is not None:

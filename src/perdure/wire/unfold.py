@@ -35,7 +35,7 @@ from .ui_chunks import (
     decode_chunk,
 )
 
-_COPIED = frozenset({"source-url", "source-document", "file"})
+_COPIED = frozenset({"source-url", "source-document", "file", "reasoning-file", "custom"})
 """Parts that are their chunk."""
 
 
@@ -81,7 +81,7 @@ def _text(part: dict[str, Any], number: int) -> Iterator[Chunk]:
         yield TextStart(part_id, provider_metadata=metadata)
         yield TextDelta(part_id, str(part.get("text", "")))
         if part.get("state") != "streaming":
-            yield TextEnd(part_id)
+            yield TextEnd(part_id, citations=part.get("citations"))
         return
     part_id = str(part.get("id") or f"part-{number}")
     yield ReasoningStart(part_id, provider_metadata=metadata)
