@@ -142,13 +142,18 @@ class ExampleTab:
         self.page.set_viewport_size({"width": 1280, "height": 800})
 
     def picture(self, name: str) -> None:
-        """Screenshots to look at, where ``PERDURE_SCREENSHOTS`` names a folder: wide and narrow, light and dark."""
-        folder = os.environ.get("PERDURE_SCREENSHOTS")
-        if not folder:
-            return
-        for width, scheme in ((1280, "light"), (390, "dark")):
-            self.page.set_viewport_size({"width": width, "height": 800})
-            self.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-            self.page.wait_for_timeout(100)
-            self.page.screenshot(path=Path(folder) / f"{name}-{width}.png")
-        self.page.set_viewport_size({"width": 1280, "height": 800})
+        """Screenshots for a person to look at."""
+        picture(self.page, name)
+
+
+def picture(page: Page, name: str) -> None:
+    """Screenshots to look at, where ``PERDURE_SCREENSHOTS`` names a folder: wide and narrow, light and dark."""
+    folder = os.environ.get("PERDURE_SCREENSHOTS")
+    if not folder:
+        return
+    for width, scheme in ((1280, "light"), (390, "dark")):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        page.wait_for_timeout(100)
+        page.screenshot(path=Path(folder) / f"{name}-{width}.png")
+    page.set_viewport_size({"width": 1280, "height": 800})
