@@ -1,9 +1,8 @@
-"""`examples/fastapi` in a real browser: its sign-in, its route, a refund that only a manager lets go, over a restart."""
+"""`examples/fastapi` in a real browser: its sign-in, its route, a refund that only a manager lets go."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page
@@ -60,7 +59,7 @@ def test_who_does_not_know_the_password_stays_outside(sign_in: SignIn, server: S
 
 
 def test_a_manager_lets_a_refund_go(sign_in: SignIn, server: Served) -> None:
-    """A route asks for it in Ada's name, Ada may not approve it; after a restart both are still signed in, Grace may."""
+    """A route asks for it in Ada's name, Ada may not approve it; after a restart both are signed in, Grace may."""
     ada, grace = sign_in("ada", "lovelace"), sign_in("grace", "hopper")
     for page in (ada, grace):
         page.wait_for_selector("#app[data-connection=online]")
