@@ -421,7 +421,8 @@ def test_the_end_of_an_agent(tmp_path: Path) -> None:
         w.get(Mortal).end()
         assert client.closed_with == (1000, "deleted")
         assert w.get(Mortal).read() == [None, {}, [], [], None]
-        w.advance(8_000)
+        w.advance(200_000)
         w.kill()
         w.advance(600_000)
         assert w.get(Mortal).read() == [None, {}, [], [], None]
+        w.hibernate(Mortal)

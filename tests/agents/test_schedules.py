@@ -186,6 +186,19 @@ def test_cron(tmp_path: Path) -> None:
         assert [item.due_ms - START_MS for item in planner.ask("list_schedules")] == [32 * 3_600_000, 33 * 3_600_000]
 
 
+def test_a_time_zone_that_is_gone(tmp_path: Path) -> None:
+    """A schedule that cannot know its next time any more is a dead letter, after its last run."""
+    with world(tmp_path, Planner) as w:
+        planner = w.get(Planner)
+        planner.plan("0 9 * * *", payload="last", time_zone="Europe/Berlin")
+        planner.ask("sql", "UPDATE agent_schedules SET time_zone = 'Gone/Under'")
+        w.advance(48 * 3_600_000)
+        assert planner.notes() == [[8 * 3_600_000, "last"]]
+        assert planner.ask("list_schedules") == []
+        [letter] = planner.ask("dead_letters")
+        assert letter.error == "ValueError: no time zone is named 'Gone/Under'"
+
+
 def test_idempotent_schedules(tmp_path: Path) -> None:
     """Intervals are by themselves; a delay is where that is said, whatever its time."""
     with world(tmp_path, Planner) as w:

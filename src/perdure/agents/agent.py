@@ -345,9 +345,10 @@ class Agent(DurableObject):
         return self.agent_children.parent()
 
     async def destroy(self) -> None:
-        """Delete everything that the agent keeps, with its children; cancel its fibers, close its connections."""
+        """Delete everything that the agent keeps, with its children; cancel what it does, close its connections."""
         await self.agent_children.delete_all()
         self.agent_fibers.cancel_all()
+        self.agent_work.cancel_all()
         for connection in self.connections():
             connection.close(1000, "deleted")
         self.hold_awake(ALIVE, False)

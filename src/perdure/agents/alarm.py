@@ -41,7 +41,7 @@ class ApplicationAlarm(Source):
         self._tables.make(TABLE)
         if self._ringing is not None:
             self._put(self._ringing.scheduled_ms, self._ringing.retry_count)
-            self._work.running.add((self.name, ALARM_ID))
+            self._work.running[self.name, ALARM_ID] = None
         elif at_ms is not None:
             self._put(at_ms, 0)
 
@@ -113,7 +113,7 @@ class ApplicationAlarm(Source):
             self._settle(info, None)
         finally:
             # Also when it was cancelled, for it took too long: the row, where there is one, is due again.
-            self._work.running.discard((self.name, ALARM_ID))
+            self._work.running.pop((self.name, ALARM_ID), None)
             if self._ringing is info:
                 self._ringing = None
 

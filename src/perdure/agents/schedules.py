@@ -177,7 +177,12 @@ class Schedules(Source):
         rows = self._tables.read(TABLE, f"SELECT * FROM {TABLE} WHERE id = ?", row.id)
         if not rows:
             return
-        next_ms = self._next_ms(rows[0])
+        try:
+            next_ms = self._next_ms(rows[0])
+        except ValueError as error:  # its time zone is gone
+            if not self._work.dead_letters.add(self.name, row.id, row.callback, row.payload, 0, row.retry, error):
+                return self.put_off(row, self._agent.now_ms() + Retry().delay_ms_max)
+            next_ms = None
         if next_ms is None:
             super().done(row)
         else:

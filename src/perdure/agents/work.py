@@ -40,8 +40,8 @@ class Work:
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
         self.random = Random(agent.context.new_id())
-        self.running: set[tuple[str, str]] = set()
-        """Source and id of the rows that run."""
+        self.running: dict[tuple[str, str], asyncio.Task[object] | None] = {}
+        """By source and id of the rows that run: the task; None for an alarm that began to ring alone."""
         self.dead_letters = DeadLetters(agent)
         self.schedules = Schedules(self)
         self.queue = Queue(self)
@@ -81,8 +81,15 @@ class Work:
 
     def start(self, source: Source, row: Row, call: Callable[[], Awaitable[object]]) -> None:
         """Run the row's callback beside the handlers."""
-        self.running.add((source.name, row.id))
-        self.agent.background(self._run(source, row, call), name=f"{source.name} {row.callback}")
+        task = self.agent.background(self._run(source, row, call), name=f"{source.name} {row.callback}")
+        self.running[source.name, row.id] = task
+
+    def cancel_all(self) -> None:
+        """Cancel what runs, but not who calls this. Rows stay as they are."""
+        for task in self.running.values():
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+        self.running.clear()
 
     async def _run(self, source: Source, row: Row, call: Callable[[], Awaitable[object]]) -> None:
         limit_s = self.agent.context.runtime.limits.alarm_ms_max / 1000
@@ -102,7 +109,7 @@ class Work:
 
     def settle(self, source: Source, row: Row, error: Exception | None) -> None:
         """The row has run: what becomes of it, and what is next."""
-        self.running.discard((source.name, row.id))
+        self.running.pop((source.name, row.id), None)
         if error is None:
             source.done(row)
         else:
