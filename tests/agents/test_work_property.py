@@ -1,7 +1,8 @@
 """Any story of plans, cancellations, sleeps and crashes ends as a model says that it must.
 
 A callback here writes after its last await, so its writes and the end of its row are one commit: whatever
-kills come between, it has taken effect exactly once. Kills come after any callback of the loop.
+kills come between, it has taken effect exactly once, and so has each step of a fiber. Kills come after any callback
+of the loop.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tests.agents.worlds import START_MS, World, world
 
 from perdure import AlarmInfo, callable
 from perdure.agents.agent import Agent
+from perdure.agents.fibers import INTERRUPTIONS_MAX, FiberContext
 from perdure.agents.retries import Retry
 
 RETRY = Retry(attempts_max=3, base_delay_ms=500, delay_ms_max=2_000)
@@ -46,6 +48,16 @@ class Diary(Agent):
         return self.queue(self.do, {"key": key, **job}, retry=RETRY)
 
     @callable
+    async def work_long(self, key: str, steps: int) -> str:
+        return self.start_fiber(key, self.step, steps, idempotency_key=key).id
+
+    async def step(self, fiber: FiberContext) -> None:
+        for number in range(fiber.stashed or 0, fiber.payload):
+            await asyncio.sleep(0.7)
+            self.storage.put(f"done {fiber.name}", [*self.storage.get(f"done {fiber.name}", []), number])
+            fiber.stash(number + 1)
+
+    @callable
     async def wind(self, delay_ms: int | None) -> None:
         if delay_ms is None:
             self.delete_alarm()
@@ -70,6 +82,7 @@ class Diary(Agent):
             "dead": sorted(letter.payload["key"] for letter in self.dead_letters()),
             "order": self.storage.get("order", []),
             "rang": self.storage.get("rang", []),
+            "fibers": {fiber.name: fiber.status for fiber in self.list_fibers()},
             "left": [item.id for item in self.list_schedules()] + [item.id for item in self.get_queue()],
             "alarm": self.get_alarm(),
         }
@@ -127,7 +140,7 @@ class Story:
     def tell(self, step: tuple[Any, ...]) -> None:
         """Do one thing of the story."""
         kind, *rest = step
-        if kind in ("once", "queue", "every"):
+        if kind in ("once", "queue", "every", "fiber"):
             time_ms, job, cut_after = rest
             key = f"{kind}{len(self.plans):03}"
             plan = self.plans[key] = Plan(kind, self.world.now_ms, time_ms, job)
@@ -135,11 +148,12 @@ class Story:
                 "once": ("once", (key, time_ms, job)),
                 "queue": ("line_up", (key, job)),
                 "every": ("every", (key, max(time_ms, 3 * RESTART_MS))),
+                "fiber": ("work_long", (key, time_ms)),
             }[kind]
             plan.id = self.ask(method, *arguments, cut_after=cut_after)
             plan.sure = plan.id is not None
         elif kind == "cancel":
-            known = [plan for plan in self.plans.values() if plan.id is not None]
+            known = [plan for plan in self.plans.values() if plan.id is not None and plan.kind != "fiber"]
             if known:
                 plan = known[rest[0] % len(known)]
                 plan.cancelled = True
@@ -166,7 +180,7 @@ class Story:
         for _ in range(100):
             self.world.advance(5_000)
             told = self.world.get(Diary).told()
-            if not told["left"] and told["alarm"] is None:
+            if not told["left"] and told["alarm"] is None and "running" not in told["fibers"].values():
                 break
         assert told["left"] == []
         dead = []
@@ -174,6 +188,10 @@ class Story:
             done = told["done"].get(f"done {key}", [])
             if plan.kind == "every":
                 self._check_every(plan, done, end_ms)
+                continue
+            if plan.kind == "fiber":
+                if self.world.kills <= INTERRUPTIONS_MAX and (plan.sure or key in told["fibers"]):
+                    assert (told["fibers"][key], done) == ("completed", list(range(plan.time_ms))), key
                 continue
             fails = plan.job["failures"] >= RETRY.attempts_max
             expected = 0 if fails else 1
@@ -226,6 +244,7 @@ STEPS = st.one_of(
     st.tuples(st.just("once"), st.sampled_from([0, 1, 1_000, 1_000, 7_000, 30_000]), JOBS, CUTS),
     st.tuples(st.just("queue"), st.just(0), JOBS, CUTS),
     st.tuples(st.just("every"), st.sampled_from([6_000, 7_000, 20_000]), st.just({}), CUTS),
+    st.tuples(st.just("fiber"), st.integers(0, 6), st.just({}), CUTS),
     st.tuples(st.just("cancel"), st.integers(0, 50), CUTS),
     st.tuples(st.just("wind"), st.none() | st.sampled_from([1, 1_000, 9_000])),
     st.tuples(st.just("advance"), st.sampled_from([0, 1, 500, 1_000, 5_000, 40_000])),
