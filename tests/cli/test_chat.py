@@ -187,3 +187,44 @@ def test_a_terminal_shows_what_others_say(tmp_path: Path) -> None:
         terminal.wait_for("word10")
         terminal.type("\x03")
         assert terminal.close() == 0
+
+
+def test_a_tool_is_allowed_or_not(tmp_path: Path) -> None:
+    """In a terminal with y and n; the call and what came of it are shown."""
+    with Serving("run", "apps:desk", "--port", 0, "--data", tmp_path) as server:
+        terminal = Terminal("chat", f"{server.url}/chat/general")
+        terminal.wait_for("› ")
+        terminal.type("Refund order 17\n")
+        terminal.wait_for("Allow it? [y/n] ")
+        assert 'refund {"order": 17} needs an approval.' in terminal.seen
+        terminal.type("y\n")
+        terminal.wait_for("[refund: order 17 refunded]")
+        terminal.wait_for('says: `"order 17 refunded"`.')
+        terminal.type("Refund order 18\n")
+        terminal.wait_for("Allow it? [y/n] ", times=2)
+        terminal.type("n\n")
+        terminal.wait_for("[refund: refused]")
+        terminal.wait_for("so I cannot say.")
+        terminal.type("\x03")
+        assert terminal.close() == 0
+        done = perdure("chat", "general", "--server", server.url, input="Refund order 19")
+        assert done.returncode == 1
+        assert done.stdout.startswith("Let me ask `refund`.")
+        assert done.stderr == 'perdure: the answer waits: refund {"order": 19} needs an approval\n'
+
+
+def test_a_result_is_typed(tmp_path: Path) -> None:
+    """What a tool of the client's wants; JSON where it is some. Those who are here are told."""
+    with Serving("run", "apps:desk", "--port", 0, "--data", tmp_path, variables={"TOOL": "locate"}) as server:
+        terminal = Terminal("chat", f"{server.url}/chat/general", "--user", "Ann")
+        terminal.wait_for("› ")
+        other = Terminal("chat", f"{server.url}/chat/general", "--user", "Bob")
+        terminal.wait_for("(here: Ann, Bob)")
+        other.type("\x03")
+        assert other.close() == 0
+        terminal.type("Where am I?\n")
+        terminal.wait_for("Its result: ")
+        terminal.type('{"city": "Lisbon"}\n')
+        terminal.wait_for('`locate` says: `{"city": "Lisbon"}`.')
+        terminal.type("\x03")
+        assert terminal.close() == 0

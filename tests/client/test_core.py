@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from perdure.client import Added, Grew, Joined, Message, Refused, Removed, Replaced, Settled
+from perdure.client import (
+    Added,
+    Grew,
+    Here,
+    Joined,
+    Message,
+    PartChanged,
+    Person,
+    Refused,
+    Removed,
+    Replaced,
+    Settled,
+    Wait,
+    Waiting,
+)
 from perdure.client.core import RoomCore
 from perdure.errors import RemoteProtocolError
 
@@ -132,3 +146,107 @@ def test_a_frame_of_another_protocol_is_refused(frame: str | bytes) -> None:
     with pytest.raises(RemoteProtocolError):
         core.receive(frame)
     assert [message.id for message in core.messages] == ["m1"]
+
+
+# --- parts
+
+
+GROWING = (
+    '{"id":"a1","role":"assistant","content":"Hel","timestamp":2,"status":"streaming","answers":"m1",'
+    '"parts":[{"type":"step-start"},{"type":"text","text":"Hel","state":"streaming","id":"t"}]}'
+)
+CALL = {"type": "tool-refund", "toolCallId": "c1", "state": "input-available", "input": {"order": 7}}
+
+
+def chunks(*said: str, offset: str = "o2") -> str:
+    """A frame with these chunks."""
+    return '{"type":"chunks","messageId":"a1","chunks":[' + ",".join(said) + f'],"offset":"{offset}"}}'
+
+
+def with_parts(*messages: str) -> RoomCore:
+    """A client of parts that has had its first greeting."""
+    core = RoomCore(lambda: "m1", parts=True)
+    core.receive(init(*messages))
+    return core
+
+
+def test_a_client_of_parts_asks_for_them() -> None:
+    """And to be told who is here, where it wants that."""
+    assert RoomCore(lambda: "m1", parts=True, presence=True).query() == {"parts": "1", "presence": "1"}
+
+
+def test_chunks_are_added_to_what_came_before() -> None:
+    """Text as text; anything else as a part that came or changed, once for each change."""
+    core = with_parts(QUESTION, GROWING)
+    delta = '{"type":"text-delta","id":"t","delta":"lo"}'
+    assert core.receive(chunks(delta)) == [Grew("a1", "lo")]
+    assert core.messages[1].content == "Hello"
+    end, available = '{"type":"text-end","id":"t"}', '{"type":"tool-input-available","toolCallId":"c1",'
+    available += '"toolName":"refund","input":{"order":7}}'
+    assert core.receive(chunks(end, available)) == [PartChanged("a1", 2, CALL)]
+    output = '{"type":"tool-output-available","toolCallId":"c1","output":"done"}'
+    assert core.receive(chunks(output)) == [
+        PartChanged("a1", 2, {**CALL, "state": "output-available", "output": "done"})
+    ]
+    assert [part["type"] for part in core.messages[1].parts] == ["step-start", "text", "tool-refund"]
+    assert core.messages[1].parts[1] == {"type": "text", "text": "Hello", "state": "done"}
+
+
+def test_a_whole_message_gives_only_what_is_new() -> None:
+    """As after a lost connection: nothing comes a second time."""
+    core = with_parts(QUESTION, GROWING)
+    whole = GROWING.replace('"Hel"', '"Hello"').replace("streaming", "complete", 1)
+    frame = '{"type":"message","message":' + whole + ',"offset":"o3"}'
+    [grew, settled] = core.receive(frame)
+    assert grew == Grew("a1", "lo")
+    assert isinstance(settled, Settled)
+    assert core.receive(frame) == []
+
+
+def test_an_answer_waits_and_goes_on() -> None:
+    """What it waits for is known, whatever asks for it; then it grows again."""
+    core = joined(QUESTION, answer("I will."))
+    wait = '{"id":"c1","tool":"refund","kind":"approval","input":7}'
+    frame = '{"type":"complete","messageId":"a1","content":"I will.","status":"waiting","waits":[' + wait
+    [waiting] = core.receive(frame + '],"offset":"o2"}')
+    assert isinstance(waiting, Waiting)
+    assert core.waits == waiting.message.waits == (Wait("c1", "refund", "approval", 7),)
+    assert core.streaming is None
+    assert core.receive('{"type":"message","message":' + answer("I will.") + ',"offset":"o3"}') == []
+    assert not core.waits
+    assert core.streaming is not None
+    [grew, settled] = core.receive(
+        '{"type":"complete","messageId":"a1","content":"I will. Done.","status":"complete","offset":"o4"}'
+    )
+    assert (grew, isinstance(settled, Settled)) == (Grew("a1", " Done."), True)
+
+
+def test_a_response_is_kept_until_nobody_waits_for_it() -> None:
+    """Sent again after each greeting; over when the room shows the answer without that wait, or refuses."""
+    wait = '"waits":[{"id":"c1","tool":"refund","kind":"approval","input":7}]'
+    waiting = answer("", "waiting")[:-1] + "," + wait + "}"
+    for ending in (
+        '{"type":"message","message":' + answer("") + ',"offset":"o3"}',
+        '{"type":"error","code":"forbidden","message":"not you","retryable":false,"id":"c1"}',
+    ):
+        core = joined(QUESTION, waiting)
+        frame = core.approve("c1", True, None)
+        assert frame == b'{"type":"approve","id":"c1","approved":true}'
+        core.receive(init(QUESTION, waiting, offset="o2"))
+        assert core.unsent() == [frame]
+        core.receive(ending)
+        assert core.unsent() == []
+
+
+def test_results_are_any_json_or_an_error() -> None:
+    """Nothing is a result as well."""
+    core = joined()
+    assert core.give_result("c1", None, None) == b'{"type":"result","id":"c1","output":null}'
+    assert core.give_result("c1", None, "no camera") == b'{"type":"result","id":"c1","error":"no camera"}'
+
+
+def test_who_is_here_is_told() -> None:
+    """All of it, each time."""
+    core = joined()
+    [here] = core.receive('{"type":"presence","people":[{"user":"Ann","tabs":2},{"user":"Bob"}],"guests":1}')
+    assert here == core.here == Here((Person("Ann", 2), Person("Bob")), 1, 0)
