@@ -182,7 +182,7 @@ async def test_an_unknown_address_is_told(address: str) -> None:
     async with http(address) as web:
         answer = await web.get("/nowhere")
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
-        answer = await web.get("/api/chat")
+        answer = await web.put("/api/chat")
         assert answer.status_code == 405
 
 

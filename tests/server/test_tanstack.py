@@ -12,7 +12,7 @@ import pytest
 from starlette.requests import HTTPConnection
 from tests.chat.rooms import Echo, lead, led_room
 from tests.running import eventually
-from tests.server.apps import NOON_MS, counted, served
+from tests.server.apps import NOON_MS, counted, served, set_clock
 from tests.server.clients import events, room, user_turn
 
 from perdure import ChatRoom, User, tool
@@ -273,6 +273,18 @@ async def test_a_reload_removes_nothing_that_others_said(tmp_path: Path) -> None
         assert len(await roles(client)) == 4
 
 
+async def test_an_answer_of_several_legs_is_read_as_a_whole(tmp_path: Path) -> None:
+    """After such a `reload()` the client has none of it; and it is not asked again what was answered."""
+    async with served(counted(tmp_path, Paying)) as client:
+        await post(client, run_input(message("m1", "Pay")))
+        await post(client, run_input(message("m1", "Pay"), *approval("id1"), run_id="run-2"))
+        await client.post("/api/chat", json=user_turn("Bye", message_id="m2"))
+        for _ in range(2):
+            response = await post(client, run_input(message("m1", "Pay"), run_id="run-3"))
+            assert said(response) == "Well. Done: 7 paid"
+            assert "approval-requested" not in response.text
+
+
 async def test_a_changed_message_is_an_edit(tmp_path: Path) -> None:
     """Known by its id: it is answered anew, without what came after it."""
     async with served(counted(tmp_path, Echo)) as client:
@@ -310,6 +322,27 @@ async def test_an_approval_that_somebody_else_gave(tmp_path: Path) -> None:
         assert result["content"] == '{"error":"the user did not allow this tool call"}'
         (question,) = [event["value"] for event in told(late) if event.get("name") == "approval-requested"]
         assert question["toolCallId"] == "c2"
+
+
+async def test_an_approval_after_a_week(tmp_path: Path) -> None:
+    """The chunks of what was said before are gone by then: the message has them, the run goes on in it."""
+    app = counted(tmp_path, Paying)
+    async with served(app) as client:
+        await post(client, run_input(message("m1", "Pay")))
+        set_clock(app, NOON_MS + 7 * 24 * 3600 * 1000)
+        await post(client, run_input(message("m2", "Pay"), run_id="run-2"))  # a turn that begins tidies up
+        assert (await post(client, run_input(message("m1", "Pay")))).status_code == 400
+        joined = await client.get("/api/chat?offset=-1&runId=run-1&threadId=r")
+        assert said(joined) == "Well. "
+        assert joined.text.count("approval-requested") == 1
+        response = await post(client, run_input(message("m1", "Pay"), *approval("id1"), run_id="run-3"))
+        assert said(response) == "Done: 7 paid"
+        (result,) = [event for event in told(response) if event["type"] == "TOOL_CALL_RESULT"]
+        assert (result["toolCallId"], result["content"]) == ("c1", "7 paid")
+        for _ in range(2):
+            whole = await client.get("/api/chat?offset=-1&runId=run-3&threadId=r")
+            assert (said(whole), told(whole)[-1]["type"]) == ("Well. Done: 7 paid", "RUN_FINISHED")
+            assert "approval-requested" not in whole.text
 
 
 async def test_results_of_an_answer_that_is_gone(tmp_path: Path) -> None:

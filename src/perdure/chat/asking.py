@@ -27,7 +27,7 @@ import msgspec
 from ..models.base import ToolSpec
 from ..wire.agui_run_input import assistants, awaited_results
 from ..wire.messages import ChatMessage
-from .runs import Run, Runs
+from .runs import WHOLE, Run, Runs
 
 if TYPE_CHECKING:
     from .room import ChatRoom
@@ -76,8 +76,7 @@ def take_asked(room: ChatRoom, asked: Asked) -> Run:
     if message is None:
         run = went_on
     else:
-        submitted = _take_message(room, message, asked)
-        run = Run(submitted.answer_id, submitted.leg)
+        run = _take_message(room, message, asked)
     runs.add(asked.run_id, run.answer_id, run.leg)
     return run
 
@@ -105,7 +104,7 @@ def _has_ended(room: ChatRoom, run: Run) -> bool:
     return answer is not None and answer.status in ("complete", "aborted", "failed")
 
 
-def _take_message(room: ChatRoom, message: ChatMessage, asked: Asked) -> Submitted:
+def _take_message(room: ChatRoom, message: ChatMessage, asked: Asked) -> Run:
     if asked.user is not None:
         metadata = {**(message.metadata or {}), "user": asked.user}
         message = ChatMessage(message.id, message.role, message.parts, metadata)
@@ -113,16 +112,20 @@ def _take_message(room: ChatRoom, message: ChatMessage, asked: Asked) -> Submitt
         message = ChatMessage(room.context.new_id(), message.role, message.parts, message.metadata)
     known = room.transcript.find(message.id)
     if known is None or known.role != "user":
-        return room.submit_message(message, client_tools=asked.client_tools)
+        return _run(room.submit_message(message, client_tools=asked.client_tools))
     if _content(known.message) != _content(message):
-        return room.edit(message)
+        return _run(room.edit(message))
     last = room.transcript.last()
     if known.answer_id is not None and last is not None and last.id == known.answer_id:
         again = room.regenerate(known.answer_id)
         if again is not None:
-            return again
-    # Nothing is removed that others have said since. What was said is read again.
-    return room.submit_message(message)
+            return _run(again)
+    # Nothing is removed that others have said since: what was said is read again, from its beginning.
+    return Run(known.answer_id, WHOLE)
+
+
+def _run(submitted: Submitted) -> Run:
+    return Run(submitted.answer_id, submitted.leg)
 
 
 def _content(message: ChatMessage) -> tuple[str, int]:

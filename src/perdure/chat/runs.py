@@ -5,7 +5,7 @@
     chat_runs   seq        order of arrival
                 run_id     the client's name for what it asked: AG-UI's ``runId``, or the digest of a session's post
                 answer_id  the answer that came of it (null: none is made)
-                leg        the leg of it
+                leg        the leg of it; 0: all of it
 """
 
 from __future__ import annotations
@@ -27,8 +27,12 @@ CREATE TABLE chat_runs(
 """
 
 
+WHOLE = 0
+"""Stands for the whole of an answer, in place of the number of a leg."""
+
+
 class Run(msgspec.Struct, frozen=True):
-    """What came of a request: the leg of an answer, or (None) nothing that could be read."""
+    """What came of a request: a leg of an answer or all of it (`WHOLE`), or (None) nothing that could be read."""
 
     answer_id: str | None
     leg: int

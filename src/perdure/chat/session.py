@@ -39,7 +39,7 @@ from ..wire.ui_chunks import (
     ToolOutputDenied,
     ToolOutputError,
 )
-from .earlier import chunks_before
+from .earlier import known_before
 from .listener import RoomListener
 from .transcript import StoredMessage, Transcript
 from .turn import Turn
@@ -165,7 +165,7 @@ class SessionLog(RoomListener):
         stream = self._streams.find(answer.stream_name)
         if stream is None:
             return
-        earlier = chunks_before(self._streams, answer, answer.leg)
+        earlier = known_before(self._streams, answer, answer.leg)
         self._run_id = _run_id(answer)
         self._encode = whole_encoder(AguiEncoder(self._room, self._run_id), len(earlier))
         chunks = [*earlier, *stream.entries()]
@@ -175,7 +175,7 @@ class SessionLog(RoomListener):
 
     def _take_up(self, turn: Turn) -> None:
         """Go on from what was told of an answer, by this instance of the room or the one before."""
-        earlier = chunks_before(self._streams, turn.answer, turn.leg)
+        earlier = known_before(self._streams, turn.answer, turn.leg)
         self._run_id = _run_id(turn.answer)
         self._encode = leg_encoder(AguiEncoder(self._room, self._run_id), earlier)
         for told in islice(turn.stream.entries(), turn.position - 1):

@@ -26,7 +26,6 @@ from starlette.types import ASGIApp
 
 from ..chat.asking import Asked, prepare_asked, take_asked
 from ..chat.room import ChatRoom
-from ..chat.runs import Run
 from ..chat.transcript import stream_name
 from ..errors import PerdureError, RemoteProtocolError
 from ..models.base import ToolSpec
@@ -83,11 +82,11 @@ class Sessions:
             tools or None,
             certain=_PLACE in body,
         )
-        run = await self._take(object_id, asked)
+        stream = await self._take(object_id, asked)
         if mode == "immediate":
             return Response(status_code=202)
-        if run.answer_id is not None:
-            await self._end_of(object_id, stream_name(run.answer_id, run.leg))
+        if stream is not None:
+            await self._end_of(object_id, stream)
         return Response(status_code=200)
 
     async def read(self, request: Request) -> ASGIApp:
@@ -96,11 +95,15 @@ class Sessions:
         await self._door.admit(request, object_id.name)
         return self._surface.session_reader(object_id)
 
-    async def _take(self, object_id: ObjectId, asked: Asked) -> Run:
-        async def work(instance: Instance) -> Run:
-            assert isinstance(instance.object, ChatRoom)
-            instance.object.open_session()
-            return take_asked(instance.object, await prepare_asked(instance.object, asked))
+    async def _take(self, object_id: ObjectId, asked: Asked) -> str | None:
+        """Do what is asked; the stream with the chunks of what comes of it."""
+
+        async def work(instance: Instance) -> str | None:
+            room = instance.object
+            assert isinstance(room, ChatRoom)
+            room.open_session()
+            run = take_asked(room, await prepare_asked(room, asked))
+            return run.answer_id and stream_name(run.answer_id, run.leg or room.leg_of(run.answer_id))
 
         return await self._runtime.run_in(object_id, work)
 

@@ -32,9 +32,9 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from ..chat.asking import Asked, prepare_asked, take_asked
-from ..chat.earlier import chunks_before
+from ..chat.earlier import chunks_before, known_before
 from ..chat.room import ChatRoom
-from ..chat.runs import Run, Runs
+from ..chat.runs import WHOLE, Run, Runs
 from ..chat.transcript import StoredMessage, stream_name
 from ..errors import RemoteProtocolError
 from ..models.base import ToolSpec
@@ -99,16 +99,19 @@ class ChatPosts:
 
 @dataclass(frozen=True, slots=True)
 class RunSource:
-    """What a reader of a run is told: the events of ``earlier`` chunks and of the leg's stream.
+    """What a reader of a run is told: the events of the leg's stream, for who knows what came ``earlier``.
 
-    ``whole``: from the answer's beginning; else the earlier legs are what the client knows already.
+    ``whole``: also those of the earlier chunks, from the answer's beginning. Not ``live``: they are all of it, and
+    ``asks`` says whether its questions are still open.
     """
 
     object_id: ObjectId
     answer_id: str
     leg: int
-    whole: bool
     earlier: tuple[bytes, ...] = ()
+    whole: bool = False
+    live: bool = True
+    asks: bool = False
 
 
 class TanStack:
@@ -161,9 +164,13 @@ class TanStack:
             run = take_asked(room, await prepare_asked(room, asked))
             if run.answer_id is None:
                 return None
+            if run.leg == WHOLE:
+                return _whole(room, object_id, run)
+            if room.streams.find(stream_name(run.answer_id, run.leg)) is None:
+                raise RemoteProtocolError("this run ended long ago: its answer is in the messages")
             answer = room.transcript.find(run.answer_id)
-            earlier = () if answer is None else tuple(chunks_before(room.streams, answer, run.leg))
-            return _source(room, object_id, run.answer_id, run.leg, earlier, whole=False)
+            earlier = [] if answer is None else known_before(room.streams, answer, run.leg)
+            return RunSource(object_id, run.answer_id, run.leg, tuple(earlier))
 
         return await self._runtime.run_in(object_id, work)
 
@@ -181,7 +188,7 @@ class TanStack:
         async def work(instance: Instance) -> RunSource:
             room = instance.object
             assert isinstance(room, ChatRoom)
-            run = Runs(room.storage).find(run_id) or Run(answer_id, 1)
+            run = Runs(room.storage).find(run_id) or Run(answer_id, WHOLE)
             return _whole(room, object_id, run)
 
         source = await self._runtime.run_in(object_id, work) if self._runtime.exists(object_id) else None
@@ -217,6 +224,10 @@ class TanStack:
             yield accepted(framing)
         if block := frames.block(0, position, after, run_id):
             yield block
+        if not source.live:
+            if frames.is_over(after):
+                yield frames.end_again(after, run_id)
+            return
         name = stream_name(source.answer_id, source.leg)
         async with StreamCursor(self._runtime, source.object_id, name) as cursor:
             while True:
@@ -233,13 +244,14 @@ class TanStack:
 
     def _frames_of(self, source: RunSource, framing: Framing) -> RunFrames:
         """The run's events, which all who read it at the same time share."""
-        key = (source.object_id, source.answer_id, source.leg, source.whole, framing)
+        key = (source.object_id, source.answer_id, source.leg, source.whole, source.live, framing)
         frames = self._frames.get(key)
         if frames is None:
             run_id = source.answer_id if source.leg == 1 else f"{source.answer_id}.{source.leg}"
             encoder = AguiEncoder(source.object_id.name, run_id)
             if source.whole:
-                encode = whole_encoder(encoder, len(source.earlier))
+                told_before = len(source.earlier) if source.live else 0 if source.asks else len(source.earlier) - 1
+                encode = whole_encoder(encoder, told_before)
                 frames = RunFrames(encode, run_id, framing, earlier=len(source.earlier))
                 _encode(frames, source.earlier, source)
             else:
@@ -265,23 +277,23 @@ class TanStack:
         return json_reply(await self._runtime.run_in(object_id, work))
 
 
-def _source(
-    room: ChatRoom, object_id: ObjectId, answer_id: str, leg: int, earlier: tuple[bytes, ...], *, whole: bool
-) -> RunSource:
-    if room.streams.find(stream_name(answer_id, leg)) is None:
-        raise RemoteProtocolError("this run ended long ago: its answer is in the messages")
-    return RunSource(object_id, answer_id, leg, whole, earlier)
-
-
 def _whole(room: ChatRoom, object_id: ObjectId, run: Run) -> RunSource:
     """The answer of a run, from its beginning to the end of its newest leg."""
-    if run.answer_id is None:
-        raise RemoteProtocolError("no answer came of this run")
-    answer = room.transcript.find(run.answer_id)
-    if answer is None:  # its turn has not begun
-        return _source(room, object_id, run.answer_id, 1, (), whole=True)
-    earlier = tuple(chunks_before(room.streams, answer, answer.leg))
-    return _source(room, object_id, answer.id, answer.leg, earlier, whole=True)
+    answer = room.transcript.find(run.answer_id) if run.answer_id is not None else None
+    answer_id, leg = (run.answer_id or "", 1) if answer is None else (answer.id, answer.leg)
+    is_there = room.streams.find(stream_name(answer_id, leg)) is not None
+    if answer is None:  # its turn has not begun, or it was removed
+        if not is_there:
+            raise RemoteProtocolError("there is no answer of this run")
+        return RunSource(object_id, answer_id, leg, whole=True)
+    earlier = chunks_before(room.streams, answer, leg) if is_there else None
+    if earlier is not None:
+        return RunSource(object_id, answer_id, leg, tuple(earlier), whole=True)
+    replay = room.replay(answer_id)
+    if replay is None:
+        raise RemoteProtocolError("there is no answer of this run")
+    asks = answer.status == "waiting"
+    return RunSource(object_id, answer_id, leg, replay.prefix, whole=True, live=replay.stream is not None, asks=asks)
 
 
 def _hydration(room: ChatRoom, limit: int, before: str | None) -> dict[str, Any]:
