@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.e2e.served import Served
+from tests.e2e.tab import words
 from tests.e2e.use_chat import NPM, WITHIN_S
 
 
@@ -186,3 +188,29 @@ class Tab:
         return self.until(
             lambda shown: shown.ready and sum(role == "assistant" for role, _text in shown.texts) >= answers
         )
+
+
+OpenChat = Callable[..., Tab]
+"""Opens a page with ``useAgentChat`` in a room."""
+
+
+def stored(server: Served, room: str) -> list[dict[str, Any]]:
+    """The room's messages, as a page gets them that opens."""
+    messages: list[dict[str, Any]] = server.get(f"/agents/talk-room/{room}/get-messages")
+    return messages
+
+
+def whole(shown: Shown) -> bool:
+    """Whether the answer is there to its last word and settled."""
+    return shown.ready and shown.answer == words(80)
+
+
+def settled(server: Served, room: str, *tabs: Tab) -> list[dict[str, Any]]:
+    """The messages, when the tabs show what the room has and no answer is being made."""
+
+    def same(shown: Shown) -> bool:
+        return not shown.streaming and shown.status in ("ready", "error") and shown.messages == stored(server, room)
+
+    for tab in tabs:
+        tab.until(same)
+    return stored(server, room)

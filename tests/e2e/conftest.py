@@ -7,10 +7,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
-from tests.e2e.cloudflare import Cloudflare
+from tests.e2e.cloudflare import Cloudflare, OpenChat
+from tests.e2e.cloudflare import Tab as CloudflareTab
 from tests.e2e.line import Line
 from tests.e2e.served import UVICORN, Served
 from tests.e2e.tab import Tab
@@ -158,6 +160,18 @@ def cloudflare(cloudflare_browsers: Cloudflare) -> Iterator[Cloudflare]:
     """The same, for one test: its tabs are closed at the end."""
     yield cloudflare_browsers
     cloudflare_browsers.close_tabs()
+
+
+@pytest.fixture
+def open_chat(cloudflare: Cloudflare, agents_server: Served) -> OpenChat:
+    """Opens a page with ``useAgent`` and ``useAgentChat``, and waits for its socket; the options are the latter's."""
+
+    def opener(room: str, *, url: str = agents_server.url, **options: Any) -> CloudflareTab:
+        tab = cloudflare.open("chat", url, "TalkRoom", room, options=options)
+        tab.until_identified()
+        return tab
+
+    return opener
 
 
 @pytest.fixture(scope="session")

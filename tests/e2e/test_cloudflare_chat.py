@@ -3,46 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count, pairwise
-from typing import Any
+from itertools import pairwise
 
 import pytest
-from tests.e2e.cloudflare import Cloudflare, Shown, Tab
+from tests.e2e.cloudflare import Cloudflare, OpenChat, settled, stored, whole
 from tests.e2e.served import Served
 from tests.e2e.tab import words
-
-_rooms = count(1)
-
-OpenChat = Callable[..., Tab]
-
-
-@pytest.fixture
-def room_of() -> Callable[[str], str]:
-    """Names a new room that is answered by the script of that name."""
-    return lambda script: f"{script}-{next(_rooms)}"
-
-
-@pytest.fixture
-def open_chat(cloudflare: Cloudflare, agents_server: Served) -> OpenChat:
-    """Opens a page with ``useAgent`` and ``useAgentChat``, and waits for its socket; the options are the latter's."""
-
-    def opener(room: str, *, url: str = agents_server.url, **options: Any) -> Tab:
-        tab = cloudflare.open("chat", url, "TalkRoom", room, options=options)
-        tab.until_identified()
-        return tab
-
-    return opener
-
-
-def stored(server: Served, room: str) -> list[dict[str, Any]]:
-    """The room's messages, as a page gets them that opens."""
-    messages: list[dict[str, Any]] = server.get(f"/agents/talk-room/{room}/get-messages")
-    return messages
-
-
-def whole(shown: Shown) -> bool:
-    """Whether the answer is there to its last word and settled."""
-    return shown.ready and shown.answer == words(80)
 
 
 def test_a_message_is_answered(open_chat: OpenChat, agents_server: Served, room_of: Callable[[str], str]) -> None:
@@ -55,7 +21,7 @@ def test_a_message_is_answered(open_chat: OpenChat, agents_server: Served, room_
     growing = [text or "" for _status, text in shown.seen]
     assert len(growing) > 10
     assert all(after.startswith(before) for before, after in pairwise(growing))
-    assert stored(agents_server, room) == shown.messages
+    settled(agents_server, room, tab)
 
 
 def test_a_follow_up_is_answered(open_chat: OpenChat, room_of: Callable[[str], str]) -> None:
@@ -72,7 +38,7 @@ def test_a_follow_up_is_answered(open_chat: OpenChat, room_of: Callable[[str], s
     ]
 
 
-def test_other_tabs_see_it_live(open_chat: OpenChat, room_of: Callable[[str], str]) -> None:
+def test_other_tabs_see_it_live(open_chat: OpenChat, agents_server: Served, room_of: Callable[[str], str]) -> None:
     """The question at once, the answer as it grows, and at the end the same messages."""
     room = room_of("words")
     asking, watching = open_chat(room), open_chat(room)
@@ -81,13 +47,16 @@ def test_other_tabs_see_it_live(open_chat: OpenChat, room_of: Callable[[str], st
     assert amid.texts[0] == ("user", "Count")
     assert amid.streaming
     assert len(amid.answer.split()) < 80
-    messages = asking.until(whole).messages
-    watching.until(lambda shown: whole(shown) and shown.messages == messages)
+    for tab in (asking, watching):
+        tab.until(whole)
+    settled(agents_server, room, asking, watching)
     growing = [text or "" for _status, text in watching.shown().seen]
     assert all(after.startswith(before) for before, after in pairwise(growing))
 
 
-def test_a_page_that_is_opened_amid_an_answer(open_chat: OpenChat, room_of: Callable[[str], str]) -> None:
+def test_a_page_that_is_opened_amid_an_answer(
+    open_chat: OpenChat, agents_server: Served, room_of: Callable[[str], str]
+) -> None:
     """It has the question from the history and the answer from its first word, each word once."""
     room = room_of("words")
     first = open_chat(room)
@@ -97,7 +66,8 @@ def test_a_page_that_is_opened_amid_an_answer(open_chat: OpenChat, room_of: Call
     shown = second.until(whole)
     assert shown.texts == [("user", "Count"), ("assistant", words(80))]
     assert all(words(80).startswith(text or "") for _status, text in shown.seen)
-    first.until(lambda first: whole(first) and first.messages == shown.messages)
+    first.until(whole)
+    settled(agents_server, room, first, second)
 
 
 def test_stop(open_chat: OpenChat, agents_server: Served, room_of: Callable[[str], str]) -> None:
@@ -107,11 +77,12 @@ def test_stop(open_chat: OpenChat, agents_server: Served, room_of: Callable[[str
     tab.do("say", text="Count")
     tab.until_words(10)
     tab.do("stop")
-    watching = other.until(lambda shown: shown.ready and shown.answer)
-    shown = tab.until(lambda shown: shown.ready and shown.messages == watching.messages)
+    other.until(lambda shown: shown.ready and shown.answer)
+    shown = tab.until(lambda shown: shown.ready)
+    settled(agents_server, room, tab, other)
     assert words(80).startswith(shown.answer)
     assert 10 <= len(shown.answer.split()) < 80
-    assert stored(agents_server, room) == shown.messages
+    settled(agents_server, room, tab)
 
 
 def test_another_tab_stops(open_chat: OpenChat, room_of: Callable[[str], str]) -> None:
@@ -136,8 +107,7 @@ def test_regenerate(open_chat: OpenChat, agents_server: Served, room_of: Callabl
     tab.do("regenerate")
     shown = tab.until(lambda shown: shown.ready and shown.answer and shown.messages[-1]["id"] != before)
     assert shown.texts == [("user", "Count"), ("assistant", words(10))]
-    assert other.until(lambda other: other.messages == shown.messages)
-    assert stored(agents_server, room) == shown.messages
+    settled(agents_server, room, tab, other)
 
 
 def test_regenerate_cuts_what_came_after(open_chat: OpenChat, room_of: Callable[[str], str]) -> None:

@@ -45,11 +45,11 @@ if TYPE_CHECKING:
 HISTORY_MESSAGES = 1_000
 """The newest messages, which a client is given as the conversation."""
 
-RECENT_LEGS = 32
-"""Ended legs whose ids are remembered: clients may take an offer when it is too late."""
+REMEMBERED_MAX = 256
+"""Ids of ended legs, and of clients that left amid one, that are remembered for when they come back."""
 
-RECENT_MESSAGES = 50
-"""Newest messages among which an answer is looked for that waits for results."""
+_REQUEST_KEY = "_agents_request"
+"""The newest answer that a request asked for, and the request's id."""
 
 _HOW_IT_ENDED = (b'{"type":"error"', b'{"type":"abort"')
 
@@ -60,8 +60,9 @@ class Peer:
     """What the room knows of one client.
 
     ``offered``: it was offered an answer and has not taken it; until then it gets no live chunks. ``parked``: it has
-    asked for an answer that is still to begin, ``probe_id`` being the name of its question. ``expects``: it has given
-    a result and awaits the next leg. ``fresh``: it may have loaded the conversation before it came.
+    asked for an answer that is still to begin, ``probe_id`` being the name of its question. ``expects`` is an answer
+    that it has given a result for, whose next leg it awaits. ``fresh``: it may have loaded the conversation before
+    it came.
     """
 
     __slots__ = ("connection", "expects", "fresh", "offered", "parked", "probe_id")
@@ -71,7 +72,7 @@ class Peer:
         self.offered = False
         self.parked = False
         self.probe_id: str | None = None
-        self.expects = False
+        self.expects: str | None = None
         self.fresh = False
 
 
@@ -105,7 +106,7 @@ class _Direct:
 class _Live:
     """The running leg, as it is shown: ``earlier`` chunks of the legs before it stand in for its ``start``."""
 
-    __slots__ = ("answer", "direct", "earlier", "message_ids", "turn")
+    __slots__ = ("answer", "direct", "earlier", "message_ids", "taken", "turn")
 
     def __init__(self, turn: Turn, answer: Answer, message_ids: tuple[str, ...], earlier: int) -> None:
         self.turn = turn
@@ -113,6 +114,8 @@ class _Live:
         self.message_ids = message_ids
         self.earlier = earlier
         self.direct: dict[Connection, _Direct] = {}
+        self.taken: set[Peer] = set()
+        """Who has taken the offer of it."""
 
     @property
     def skip(self) -> int:
@@ -134,12 +137,14 @@ class CloudflareChat(RoomListener):
         self._followers: tuple[Connection, ...] | None = None
         self._live: _Live | None = None
         self._recent: dict[str, str] = {}
+        self._cut_off: dict[str, str] = {}
         self._requests: list[Request] = []
         self._held: list[tuple[Callable[..., None], tuple[Any, ...]]] | None = None
         self._sender: Connection | None = None
         self._list_due = False
         self._list_without: Connection | None = None
         self._encoded: dict[str, msgspec.Raw] = {}
+        self._list_frames: dict[bool, bytes] = {}
         for connection in room.connections():
             if connection.protocol == AGENTS:
                 self._peers[connection] = Peer(connection)
@@ -153,15 +158,23 @@ class CloudflareChat(RoomListener):
         peer = self._peers[connection] = Peer(connection)
         peer.fresh = True
         self._followers = None
+        missed = self._cut_off.pop(connection.id, None)
         if self._live is not None:
             self._offer(peer, self._live.answer.request_id, None)
+            return
+        if self._room.transcript.last() is not None:
+            connection.send_frame(self._list_frame(connect=True))
+        if missed in self._recent:
+            self._offer(peer, missed, None)  # older clients do not ask, and await the end of what they had
 
     def gone(self, connection: Connection) -> None:
         """A client has left. What it asked for goes on."""
-        self._peers.pop(connection, None)
+        peer = self._peers.pop(connection, None)
         self._followers = None
         if self._live is not None:
-            self._live.direct.pop(connection, None)
+            direct = self._live.direct.pop(connection, None)
+            if direct is None and peer is not None and not peer.offered:
+                _remember(self._cut_off, connection.id, self._live.answer.request_id)
 
     def peer(self, connection: Connection) -> Peer:
         """What is known of a client."""
@@ -179,11 +192,12 @@ class CloudflareChat(RoomListener):
 
     def on_updated(self, stored: StoredMessage) -> None:
         """A result or an approval has come in."""
-        self._encoded.pop(stored.id, None)
+        self._forget(stored)
         self._show(self._send_updated, stored)
 
     def on_turn(self, turn: Turn, *, new: bool) -> None:
         """A leg begins."""
+        self._forget(turn.answer)
         self._show(self._begin, turn)
 
     def on_chunk(self, turn: Turn, chunk: Chunk, data: bytes) -> None:
@@ -193,7 +207,7 @@ class CloudflareChat(RoomListener):
 
     def on_settled(self, turn: Turn, outcome: Outcome, error: str | None) -> None:
         """The leg has ended."""
-        self._encoded.pop(turn.answer.id, None)
+        self._forget(turn.answer)
         self._show(self._end, outcome, error)
 
     def _show(self, show: Callable[..., None], *arguments: Any) -> None:
@@ -268,7 +282,7 @@ class CloudflareChat(RoomListener):
     def show_conversation(self, connection: Connection, *, connect: bool = False) -> None:
         """Tell one client the conversation; ``connect``: it has just come, and keeps what it has yet to send."""
         self.peer(connection).fresh = False
-        connection.send_frame(messages_frame(self._conversation(), connect=connect))
+        connection.send_frame(self._list_frame(connect=connect))
 
     # --- the handshake of a client that comes amid an answer
 
@@ -286,45 +300,57 @@ class CloudflareChat(RoomListener):
             self.show_conversation(peer.connection, connect=True)
         last = self._room.transcript.last()
         if last is not None and last.status == "failed":
-            self._remember(last.id, last.id)
+            _remember(self._recent, last.id, last.id)
             self._offer(peer, last.id, probe_id)
         else:
             peer.connection.send_frame(none_frame(probe_id))
 
     def acknowledge(self, peer: Peer, request_id: str) -> None:
-        """A client takes an offer: it gets the answer from its start, then what follows.
-
-        If the answer has ended meanwhile the client has it already, with the conversation.
-        """
+        """A client takes an offer: it gets the answer from its start, then what follows or how it has ended."""
         live, answer = self._live, Answer(request_id)
         peer.offered = False
         self._followers = None
         if live is not None and live.answer.request_id == request_id:
+            live.taken.add(peer)
             self._send_replay(peer.connection, answer, live.turn.answer.id, replay=True)
             peer.connection.send_frame(answer.replay_complete())
             return
         stored = self._room.transcript.find(self._recent.get(request_id, ""))
         if stored is None:
             peer.connection.send_frame(answer.done("completed", replay=True))
-        else:
-            self._send_end(peer.connection, answer, stored, replay=True)
+            return
+        if stored.status != "failed":  # older clients drop what they are replayed when an error follows
+            self._send_replay(peer.connection, answer, stored.id, replay=True)
+        self._send_end(peer.connection, answer, stored, replay=True)
+        self.show_conversation(peer.connection)
 
     def _offer(self, peer: Peer, request_id: str, probe_id: str | None) -> None:
         """Offer an answer. The client gets no live chunks of it until it takes the offer: it has begun anew.
 
         (Where its question has crossed with an offer, it takes the two as one, and after this.)
+
+        A later leg must not be begun anew: there are clients that would say again what they show of the answer. So
+        it is offered beside their question, which is answered with "none". Those that have taken it go on.
         """
-        peer.offered = True
-        peer.parked, peer.expects = False, False
+        live = self._live
+        if live is None or live.turn.leg == 1:
+            peer.offered = True
+            peer.connection.send_frame(resuming_frame(request_id, probe_id))
+        else:
+            peer.connection.send_frame(none_frame(probe_id, continuation=True))
+            if not peer.offered:
+                peer.offered = peer not in live.taken
+                peer.connection.send_frame(resuming_frame(request_id))
+        peer.parked, peer.expects = False, None
         self._followers = None
-        peer.connection.send_frame(resuming_frame(request_id, probe_id))
 
     def _is_pending(self, peer: Peer) -> bool:
-        """Whether an answer that the client waits for will begin."""
+        """Whether an answer that the client waits for will begin, or go on."""
         transcript = self._room.transcript
         if transcript.newest_waiting() is not None or transcript.streaming():
             return True
-        return peer.expects and any(item.status == "waiting" for item in transcript.newest(RECENT_MESSAGES))
+        expected = transcript.find(peer.expects) if peer.expects is not None else None
+        return expected is not None and expected.status == "waiting"
 
     def _release(self) -> None:
         """Nothing is being said any more: clients that wait in vain are told so."""
@@ -333,24 +359,16 @@ class CloudflareChat(RoomListener):
                 peer.parked = False
                 peer.connection.send_frame(none_frame(peer.probe_id))
 
-    def _remember(self, request_id: str, answer_id: str) -> None:
-        self._recent.pop(request_id, None)
-        self._recent[request_id] = answer_id
-        if len(self._recent) > RECENT_LEGS:
-            del self._recent[next(iter(self._recent))]
-
     # --- what is shown of a leg
 
     def _begin(self, turn: Turn) -> None:
         self._send_list()
         live = self._show_leg(turn)
+        # What comes next is the end of something that these clients may show otherwise, or not at all.
+        continues = turn.leg > 1 or turn.position > 1
         for peer in self._peers.values():
-            if (peer.parked or (peer.expects and turn.leg > 1)) and peer.connection not in live.direct:
+            if (peer.parked or continues) and peer.connection not in live.direct:
                 self._offer(peer, live.answer.request_id, peer.probe_id)
-        if live.earlier or turn.position > 1:
-            # What comes next is the end of something that these clients may show otherwise, or not at all.
-            for number, data in self._chunks(turn.answer.id):
-                self._send(self._following(), live.answer.chunk(data, number))
         self._end_skipped("skipped")
 
     def _show_leg(self, turn: Turn) -> _Live:
@@ -365,13 +383,18 @@ class CloudflareChat(RoomListener):
         elif asked:
             first = asked.pop(0)
             name, message_ids = first.id, first.message_ids or message_ids
+            # Clients that come back after a restart know the answer by it.
+            self._room.storage.put(_REQUEST_KEY, [turn.answer.id, name])
+        else:
+            answer_id, request_id = self._room.storage.get(_REQUEST_KEY, ["", ""])
+            name = request_id if answer_id == turn.answer.id else name
         replay = self._room.replay(turn.answer.id)
         live = _Live(turn, Answer(name), message_ids, len(replay.prefix) if replay is not None else 0)
         for request in asked:
             if not request.connection.closed:
                 live.direct[request.connection] = _Direct(request, live.skip if request.whole else 0)
         self._live, self._followers = live, None
-        self._remember(name, turn.answer.id)
+        _remember(self._recent, name, turn.answer.id)
         return live
 
     def _send_chunk(self, position: int, data: bytes) -> None:
@@ -465,8 +488,7 @@ class CloudflareChat(RoomListener):
 
     def _change_list(self, *changed: StoredMessage) -> None:
         """The conversation is another: it is sent once for all changes that come together, before what follows."""
-        for stored in changed:
-            self._encoded.pop(stored.id, None)
+        self._forget(*changed)
         if not self._list_due:
             self._list_due, self._list_without = True, self._sender
             asyncio.get_running_loop().call_soon(self._send_list)
@@ -478,16 +500,25 @@ class CloudflareChat(RoomListener):
             self._list_due = False
             audience = tuple(item for item in self._peers if item is not self._list_without)
             if audience:
-                self._send(audience, messages_frame(self._conversation()))
+                self._send(audience, self._list_frame())
 
-    def _conversation(self) -> list[ChatMessage | msgspec.Raw]:
-        encoded = {}
-        for stored in self._room.transcript.newest(HISTORY_MESSAGES):
-            if _is_shown(stored):
-                raw = self._encoded.get(stored.id)
-                encoded[stored.id] = raw if raw is not None else msgspec.Raw(encode_message(stored.message))
-        self._encoded = encoded
-        return list(encoded.values())
+    def _forget(self, *changed: StoredMessage) -> None:
+        """These messages are no longer as they were encoded."""
+        self._list_frames.clear()
+        for stored in changed:
+            self._encoded.pop(stored.id, None)
+
+    def _list_frame(self, *, connect: bool = False) -> bytes:
+        frame = self._list_frames.get(connect)
+        if frame is None:
+            encoded = {}
+            for stored in self._room.transcript.newest(HISTORY_MESSAGES):
+                if _is_shown(stored):
+                    raw = self._encoded.get(stored.id)
+                    encoded[stored.id] = raw if raw is not None else msgspec.Raw(encode_message(stored.message))
+            self._encoded = encoded
+            frame = self._list_frames[connect] = messages_frame(list(encoded.values()), connect=connect)
+        return frame
 
 
 def room_history(room: ChatRoom) -> list[ChatMessage]:
@@ -500,3 +531,11 @@ def room_history(room: ChatRoom) -> list[ChatMessage]:
 
 def _is_shown(stored: StoredMessage) -> bool:
     return stored.status != "streaming" or bool(stored.message.parts)
+
+
+def _remember(memory: dict[str, str], name: str, value: str) -> None:
+    """Keep the newest."""
+    memory.pop(name, None)
+    memory[name] = value
+    if len(memory) > REMEMBERED_MAX:
+        del memory[next(iter(memory))]

@@ -41,6 +41,7 @@ from ..wire.messages import ChatMessage
 from ..wire.ui_requests import ChatRequest, client_tools, read_chat_request
 from .cloudflare import CloudflareChat, Request, room_history
 from .submitted import Submitted
+from .tool_calls import StoredCall
 
 if TYPE_CHECKING:
     from .room import ChatRoom
@@ -181,15 +182,15 @@ def _content(message: ChatMessage) -> tuple[str, int]:
 
 def _settle(room: ChatRoom, chat: CloudflareChat, connection: Connection, command: ToolResult | ToolApproval) -> None:
     """The first response counts; what comes after it is one that was sent twice, or lost a race."""
-    peer = chat.peer(connection)
+    owed = room.tool_calls.owed(command.tool_call_id)
     with chat.acting_for(connection):
-        peer.expects = command.auto_continue
         try:
             taken = _give(room, connection.user, command)
         except Forbidden:
             taken = False
-            _take_back(room, connection, command.tool_call_id)
-        peer.expects = peer.expects and taken
+            _take_back(room, connection, owed)
+    if taken and command.auto_continue and owed is not None:
+        chat.peer(connection).expects = owed.answer_id
 
 
 def _give(room: ChatRoom, user: str | None, command: ToolResult | ToolApproval) -> bool:
@@ -200,10 +201,9 @@ def _give(room: ChatRoom, user: str | None, command: ToolResult | ToolApproval) 
     return room.tool_result(call_id, command.output, error=error, user=user, go_on=go_on)
 
 
-def _take_back(room: ChatRoom, connection: Connection, call_id: str) -> None:
+def _take_back(room: ChatRoom, connection: Connection, owed: StoredCall | None) -> None:
     """The client shows the result already, and may not give one."""
-    call = room.tool_calls.owed(call_id)
-    stored = room.transcript.find(call.answer_id) if call is not None else None
+    stored = room.transcript.find(owed.answer_id) if owed is not None else None
     if stored is not None:
         connection.send_frame(updated_frame(stored.message))
 

@@ -22,7 +22,7 @@ Server to client::
     {"type":"cf_agent_message_updated","message":{...}}
     {"type":"cf_agent_stream_resuming","id":"R","probeId":"P"?}         an answer is being made: ack it to get it
     {"type":"cf_agent_stream_pending","id":"R"?,"probeId":"P"?}         one will be soon: wait
-    {"type":"cf_agent_stream_resume_none","reason":"idle","probeId":"P"?}
+    {"type":"cf_agent_stream_resume_none","reason":"idle" | "continuation-owned","probeId":"P"?}
     {"type":"cf_agent_chat_clear"}
 """
 
@@ -148,9 +148,13 @@ def pending_frame(probe_id: str | None = None) -> bytes:
     return encode_json(_Pending(None, probe_id))
 
 
-def none_frame(probe_id: str | None = None) -> bytes:
-    """No answer is being made, and none waits to be."""
-    return encode_json(_None("idle", probe_id))
+def none_frame(probe_id: str | None = None, *, continuation: bool = False) -> bytes:
+    """No answer is being made, and none waits to be.
+
+    ``continuation``: there is one, but it goes on with a message that the client shows already, and the client is
+    not to begin that anew.
+    """
+    return encode_json(_None("continuation-owned" if continuation else "idle", probe_id))
 
 
 # --- the client's
