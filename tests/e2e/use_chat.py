@@ -49,9 +49,9 @@ class State:
 
 
 class React:
-    """One node process with any number of tabs; ``major`` is the version of ``ai``."""
+    """One node process with any number of tabs; ``major`` is the version of ``ai`` (``6-first``: 6.0.0)."""
 
-    def __init__(self, major: int) -> None:
+    def __init__(self, major: int | str) -> None:
         self.major = major
         self._process = subprocess.Popen(
             ["node", "use_chat.mjs", str(major)], cwd=NPM, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -1,5 +1,5 @@
 // `useChat` of @ai-sdk/react in a React tree in jsdom, driven from outside: one command a line on
-// stdin, one answer a line on stdout. `node use_chat.mjs 6` runs it with ai 6, `7` with ai 7.
+// stdin, one answer a line on stdout. `node use_chat.mjs 6` runs it with ai 6, `7` with ai 7, `6-first` with 6.0.0.
 //
 // Command: {"tab": NAME, "do": "open" | "close" | "send" | "regenerate" | "stop" | "resume" | "output" | "approve" |
 // "state", ...}. `open` takes {"transport": "http" | "socket" | "helix" | "durable", "strict", "auto", "tools", "body"}.

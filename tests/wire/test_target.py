@@ -112,16 +112,19 @@ def test_a_request_may_name_its_target() -> None:
 
 
 def test_the_packages_take_what_they_are_sent() -> None:
-    """The schema of `ai` 7 takes all of it. That of 6, which ignores unknown fields now, refuses the types."""
+    """`ai` 7 takes all of it. 6, which ignores unknown fields now, refuses the types; 6.0.0 refuses each of them."""
     need("node", shutil.which("node") is not None, "apt-get install nodejs")
     need("the npm package `ai`", (NPM / "node_modules" / "ai7").is_dir(), "npm install --prefix tests/npm")
+    need("ai 6.0.0", (NPM / "node_modules" / "ai6-first").is_dir(), "npm install --prefix tests/npm")
     data = [encode_chunk(chunk) for chunk, _ in NEWER]
+    assert _taken("6-first", data) == [False] * len(data)
+    assert _taken("6-first", list(for_target(data, "ai6"))) == [True] * (len(data) - 2)
     assert _taken(7, list(for_target(data, "ai7"))) == [True] * len(data)
     assert _taken(6, list(for_target(data, "ai6"))) == [True] * (len(data) - 2)
     assert _taken(6, data).count(False) == 3  # `custom`, `reasoning-file`, the reason `interrupted`
 
 
-def _taken(major: int, chunks: list[bytes]) -> list[bool]:
+def _taken(major: int | str, chunks: list[bytes]) -> list[bool]:
     script = f"""
     import {{ asSchema, uiMessageChunkSchema }} from "ai{major}";
     const schema = asSchema(uiMessageChunkSchema);
