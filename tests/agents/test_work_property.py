@@ -253,19 +253,41 @@ STEPS = st.one_of(
 )
 
 
-@pytest.mark.timeout(240)
-@settings(
+FIBER_STEPS: st.SearchStrategy[tuple[Any, ...]] = st.one_of(
+    st.tuples(st.just("fiber"), st.integers(2, 6), st.just({}), CUTS),
+    st.tuples(st.just("advance"), st.sampled_from([300, 700, 1_000])),
+    st.tuples(st.just("kill"), st.integers(0, 25)),
+    st.tuples(st.just("restart")),
+)
+
+STORIES = settings(
     max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # to shrink a story takes many minutes
 )
-@given(steps=st.lists(STEPS, min_size=1, max_size=14))
-def test_any_story_ends_as_it_must(steps: list[tuple[Any, ...]]) -> None:
-    """Each plan takes effect once, at its time, in its order; what fails for good is a dead letter."""
+
+
+def _tell(steps: list[tuple[Any, ...]]) -> None:
     with tempfile.TemporaryDirectory() as folder, world(Path(folder), Diary, drain_ms_max=50) as w:
         assert w.now_ms == START_MS
         story = Story(w)
         for step in steps:
             story.tell(step)
         story.check()
+
+
+@pytest.mark.timeout(240)
+@STORIES
+@given(steps=st.lists(STEPS, min_size=1, max_size=14))
+def test_any_story_ends_as_it_must(steps: list[tuple[Any, ...]]) -> None:
+    """Each plan takes effect once, at its time, in its order; what fails for good is a dead letter."""
+    _tell(steps)
+
+
+@pytest.mark.timeout(240)
+@STORIES
+@given(steps=st.lists(FIBER_STEPS, min_size=3, max_size=10))
+def test_each_step_of_a_fiber_is_done_once(steps: list[tuple[Any, ...]]) -> None:
+    """Wherever it is cut off, it goes on from its last stash."""
+    _tell(steps)
