@@ -29,6 +29,8 @@ FILE_CHUNK_BYTES = 192 * 1024
 
 _CHUNKS_OF_A_FILE = 1 << 20
 
+_LOOKED_AT = 200
+
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS files(number INTEGER PRIMARY KEY, id TEXT UNIQUE, media_type TEXT NOT NULL,"
     " filename TEXT, bytes INTEGER NOT NULL DEFAULT 0, touched_ms INTEGER NOT NULL)",
@@ -151,8 +153,12 @@ class FileStore:
     # --- removing
 
     def drop_old(self, before_ms: int, now_ms: int) -> None:
-        """Drop the files that were not touched since ``before_ms`` and that no message of the room holds."""
-        old = self._rows("SELECT number, id FROM files WHERE touched_ms < ? AND touched_ms > 0", before_ms)
+        """Drop the files that were not touched since ``before_ms`` and that no message of the room holds.
+
+        Looks at the oldest `_LOOKED_AT`; those in use come last the next time.
+        """
+        query = "SELECT number, id FROM files WHERE touched_ms < ? AND touched_ms > 0 ORDER BY touched_ms LIMIT ?"
+        old = self._rows(query, before_ms, _LOOKED_AT)
         for number, file_id in old:
             if file_id is not None and self._used(file_id):
                 self._change("UPDATE files SET touched_ms = ? WHERE number = ?", now_ms, number)
