@@ -206,6 +206,7 @@ def test_the_keyboard_is_enough(open_tab: OpenTab, room_of: RoomOf) -> None:
         if page.evaluate("document.activeElement.className") == "retry":
             break
     page.keyboard.press("Enter")
+    page.wait_for_selector(".assistant[data-status=streaming]")
     tab.wait_for_words(3)
     page.focus("#stop")
     page.keyboard.press("Enter")
