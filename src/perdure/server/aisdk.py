@@ -151,17 +151,6 @@ class AiSdk:
             raise BadArguments(f"there is nothing to {what} in this room")
         return source
 
-    async def take(self, request: ChatRequest, user: User) -> Submitted | None:
-        """Do what an admitted user's request asks for."""
-        object_id = self._runtime.object_id(self._class, request.chat_id)
-
-        async def work(instance: Instance) -> Submitted | None:
-            room = instance.object
-            assert isinstance(room, ChatRoom)
-            return _take(room, await _prepared(room, request), user, None)
-
-        return await self._runtime.run_in(object_id, work)
-
     async def resume(self, request: Request) -> ASGIApp:
         """``GET /api/chat/{id}/stream``."""
         target = self.target(request)
