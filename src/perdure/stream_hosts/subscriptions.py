@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from functools import partial
@@ -390,8 +391,9 @@ class Subscriptions(DurableObject):
             signature = self.keys.current.sign(body, self.now_ms() // 1000)
             lease_ms = subscription.state.config.lease_ttl_ms
             try:
-                # The HTTP client takes a fifth of a second to load: with the first delivery, beside the loop.
-                await asyncio.to_thread(import_module, f"{__package__}.webhook_delivery")
+                if (name := f"{__package__}.webhook_delivery") not in sys.modules:
+                    # The HTTP client takes a fifth of a second to load: with the first delivery, beside the loop.
+                    await asyncio.to_thread(import_module, name)
                 from .webhook_delivery import deliver
 
                 done = await deliver(effect.url, body, signature, timeout_s=lease_ms / 1000)

@@ -23,6 +23,7 @@ from ..objects import housekeeping as housekeeping_module
 from ..storage import secret as secret_module
 from ..storage.store import OpenObject, Store
 from ..stream_hosts import subscriptions as subscriptions_module
+from ..stream_hosts import webhook_delivery
 from ..stream_hosts import webhook_keys as webhook_keys_module
 from ..stream_hosts.directory import home_of
 from ..stream_hosts.subscriptions import Subscriptions
@@ -256,7 +257,7 @@ def streams_workload(
     with (
         capture_logs() as logs,
         patched(
-            (subscriptions_module, "deliver", workload.subscribers.deliver),
+            (webhook_delivery, "deliver", workload.subscribers.deliver),
             (subscriptions_module, "secrets", fate),
             (webhook_keys_module, "secrets", fate),
             (secret_module, "secrets", fate),
