@@ -14,7 +14,17 @@ from tests.running import killed, reset, running, until
 from perdure import ChatRoom
 from perdure.objects.runtime import Runtime
 from perdure.wire.agui import AguiEncoder
-from perdure.wire.ui_chunks import Chunk, Finish, FinishStep, Start, StartStep, TextDelta, TextEnd, TextStart
+from perdure.wire.ui_chunks import (
+    Chunk,
+    Finish,
+    FinishStep,
+    Start,
+    StartStep,
+    TextDelta,
+    TextEnd,
+    TextStart,
+    ToolInputAvailable,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -202,6 +212,115 @@ async def test_pictures_of_the_past(tmp_path: Path) -> None:
             f"SNAPSHOT m1 {first} m2 {second}",
             *("RUN_STARTED", f"START {second}", f"{second}: Two"),
         ]
+
+
+# --- answers that wait
+
+
+async def let_wait(runtime: Runtime, room: type[Guided], *calls: str) -> str:
+    """Ask, and have the answer call these tools and wait; its id."""
+    answer = await asked(runtime, room, "m1")
+    await says(runtime, room, "Well. ")
+    for name in calls:
+        room.line.put_nowait(ToolInputAvailable(name, name, {}))
+    room.line.put_nowait(None)
+    await until(lambda: room.line.empty())
+    while await in_room(runtime, room, "streaming_answer") is not None:  # noqa: ASYNC110
+        await asyncio.sleep(0.002)
+    return answer
+
+
+async def test_each_leg_is_a_run(tmp_path: Path) -> None:
+    """Of the same message: the first ends with the question, the next begins with the result; over a reset, too."""
+    room = guided_room()
+    async with running(tmp_path, room) as runtime:
+        await in_room(runtime, room, "open_session")
+        answer = await let_wait(runtime, room, "pay")
+        asks = [
+            *("START m1", "m1: Hi", "END m1", "RUN_STARTED", f"START {answer}", f"{answer}: Well. "),
+            *("TOOL_CALL_START", "TOOL_CALL_ARGS", "TOOL_CALL_END", "CUSTOM", f"END {answer}", "RUN_FINISHED"),
+        ]
+        assert outline(await session_events(runtime, room)) == asks
+        reset(runtime, room, "r")
+        assert await in_room(runtime, room, "answer_approval", "pay", True)
+        await says(runtime, room, "Paid.", None)
+        events = await session_events(runtime, room)
+        assert outline(events) == [
+            *asks,
+            *("RUN_STARTED", f"START {answer}", "TOOL_CALL_RESULT", f"{answer}: Paid.", f"END {answer}"),
+            "RUN_FINISHED",
+        ]
+        assert [event["runId"] for event in events if event["type"] == "RUN_STARTED"] == [answer, f"{answer}.2"]
+
+
+async def test_a_result_among_others_is_told_by_a_snapshot(tmp_path: Path) -> None:
+    """It settles its call for all who look on; the last result needs none, since the next leg tells it."""
+    room = guided_room()
+    async with running(tmp_path, room) as runtime:
+        await in_room(runtime, room, "open_session")
+        answer = await let_wait(runtime, room, "where", "pay")
+        before = len(outline(await session_events(runtime, room)))
+        assert await in_room(runtime, room, "tool_result", "where", "here")
+        events = await session_events(runtime, room)
+        assert outline(events)[before:] == [f"SNAPSHOT m1 {answer}"]
+        calls = [part for part in events[-1]["messages"][1]["parts"] if part["type"] == "tool-call"]
+        assert [(call["id"], call["state"]) for call in calls] == [
+            ("where", "complete"),
+            ("pay", "approval-requested"),
+        ]
+        assert await in_room(runtime, room, "answer_approval", "pay", False)
+        await says(runtime, room, "Fine.", None)
+        assert outline(await session_events(runtime, room))[before + 1 :] == [
+            *("RUN_STARTED", f"START {answer}", "TOOL_CALL_RESULT", "TOOL_CALL_RESULT", f"{answer}: Fine."),
+            *(f"END {answer}", "RUN_FINISHED"),
+        ]
+
+
+async def test_who_comes_later_is_told_of_calls(tmp_path: Path) -> None:
+    """By one snapshot, until there is more to tell; who only comes back needs none."""
+    room = guided_room()
+    async with running(tmp_path, room) as runtime:
+        await in_room(runtime, room, "open_session")
+        answer = await let_wait(runtime, room, "pay")
+        before = len(outline(await session_events(runtime, room)))
+        for _ in range(2):
+            reset(runtime, room, "r")
+            events = await session_events(runtime, room, fresh=True)
+            assert outline(events)[before:] == [f"SNAPSHOT m1 {answer}"]
+        (call,) = [part for part in events[-1]["messages"][1]["parts"] if part["type"] == "tool-call"]
+        assert (call["state"], call["approval"]["needsApproval"]) == ("approval-requested", True)
+        await in_room(runtime, room, "answer_approval", "pay", True)
+        await says(runtime, room, "Paid.", None)
+        assert outline(await session_events(runtime, room, fresh=True))[-1] == f"SNAPSHOT m1 {answer}"
+
+
+async def test_a_session_that_begins_with_calls(tmp_path: Path) -> None:
+    """One snapshot; a leg that is under way is told after it, whole, and asks nothing again."""
+    room = guided_room()
+    async with running(tmp_path, room) as runtime:
+        answer = await let_wait(runtime, room, "pay")
+        await in_room(runtime, room, "answer_approval", "pay", True)
+        await says(runtime, room, "Paid. ")
+        assert outline(await session_events(runtime, room)) == [
+            f"SNAPSHOT m1 {answer}",
+            *("RUN_STARTED", f"START {answer}", f"{answer}: Well. "),
+            *("TOOL_CALL_START", "TOOL_CALL_ARGS", "TOOL_CALL_END", "TOOL_CALL_RESULT"),
+            *(f"END {answer}", f"START {answer}", f"{answer}: Paid. "),
+        ]
+
+
+async def test_a_branch_that_comes_back_is_told_once(tmp_path: Path) -> None:
+    """By the snapshot that says what was removed."""
+    room = guided_room()
+    async with running(tmp_path, room) as runtime:
+        await in_room(runtime, room, "open_session")
+        first = await asked(runtime, room, "m1")
+        await says(runtime, room, "One", None)
+        second = (await in_room(runtime, room, "regenerate", first)).answer_id
+        await says(runtime, room, "Two", None)
+        before = len(outline(await session_events(runtime, room)))
+        assert await runtime.get(room, "r").choose_branch(second, 0)
+        assert outline(await session_events(runtime, room))[before:] == [f"SNAPSHOT m1 {first}"]
 
 
 # --- limits

@@ -179,12 +179,15 @@ def test_a_tool_of_the_client(
 ) -> None:
     """It is carried out by the client, once, and the answer goes on in the same message."""
     room = new_room("where")
+    watching = node.open(server.url, room, "session")
     tab = node.open(server.url, room, via, tools={"where": output})
     tab.do("say", content="Where?")
     state = tab.until_texts(("user", "Where?"), ("assistant", f"Let me see. {said}"))
     assert state["executed"] == [["where", {"precise": True}]]
     assert (state["posts"], state["errors"], state["status"]) == (2, [], "ready")
     assert stored(server, room) == [("user", "Where?"), ("assistant", f"Let me see. {said}")]
+    state = watching.until_texts(*stored(server, room))
+    assert (outputs(state), state["executed"]) == ({"c1": output if "city" in output else {"error": "no gps"}}, [])
 
 
 @shows("TanStack AI", "approval")

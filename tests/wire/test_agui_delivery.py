@@ -146,7 +146,7 @@ def test_a_chunk_that_cannot_be_told_is_left_out() -> None:
 
 def test_a_leg_goes_on_where_the_last_one_was() -> None:
     """Its run begins the same message again, and names the calls as before."""
-    encode = leg_encoder(AguiEncoder("room", "a1.2"), [encode_chunk(chunk) for chunk in ASKED])
+    encode = leg_encoder(AguiEncoder("room", "a1.2"), [encode_chunk(chunk) for chunk in ASKED], [])
     events = [json.loads(event) for chunk in ANSWERED for event in encode(encode_chunk(chunk))]
     assert [event["type"] for event in events] == [
         "RUN_STARTED",
@@ -166,7 +166,7 @@ def test_a_whole_answer_is_one_run(without_envelopes: bool) -> None:
     earlier, rest = ASKED, ANSWERED
     if without_envelopes:
         earlier, rest = ASKED[:-1], ANSWERED[1:]
-    encode = whole_encoder(AguiEncoder("room", "a1"), len(earlier))
+    encode = whole_encoder(AguiEncoder("room", "a1"), len(earlier), [])
     events = [json.loads(event) for chunk in [*earlier, *rest] for event in encode(encode_chunk(chunk))]
     assert [event["type"] for event in events] == [
         "RUN_STARTED",
@@ -182,6 +182,39 @@ def test_a_whole_answer_is_one_run(without_envelopes: bool) -> None:
     ]
     if not without_envelopes:
         assert [event["metadata"] for event in events[:-1] if "metadata" in event] == [{"tokens": 3}]
+
+
+GIVEN = [
+    {"type": "text", "text": "Let me see."},
+    {"type": "tool-where", "toolCallId": "c1", "state": "output-available", "output": "Oslo"},
+    {"type": "tool-pay", "toolCallId": "c2", "state": "output-available", "output": "paid"},
+]
+"""The message's parts when its client has given a result, and the approved call has one, too."""
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_a_client_gave_is_told_when_the_next_leg_begins(whole: bool) -> None:
+    """No chunk tells it. The result of the call that was approved comes in its chunk."""
+    asked, rest = [encode_chunk(chunk) for chunk in ASKED], [ANSWERED[0], *ANSWERED[2:]]
+    encoder = AguiEncoder("room", "a1.2")
+    encode = whole_encoder(encoder, len(asked), GIVEN) if whole else leg_encoder(encoder, asked, GIVEN)
+    before = [event for chunk in asked for event in encode(chunk)] if whole else []
+    assert not any(b"TOOL_CALL_RESULT" in event for event in before)
+    told_per_chunk = [[json.loads(event) for event in encode(encode_chunk(chunk))] for chunk in rest]
+    results = [[event for event in events if event["type"] == "TOOL_CALL_RESULT"] for events in told_per_chunk]
+    assert [[(event["toolCallId"], event["content"]) for event in events] for events in results] == [
+        [("c1", "Oslo")],
+        [("c2", "paid")],
+        *([[]] * 3),
+    ]
+
+
+def test_what_a_client_could_not_do_is_told_as_well() -> None:
+    """As the error that it gave."""
+    failed = {"type": "tool-where", "toolCallId": "c1", "state": "output-error", "errorText": "no gps"}
+    encode = leg_encoder(AguiEncoder("room", "a1.2"), [encode_chunk(chunk) for chunk in ASKED], [failed])
+    (result,) = [event for event in map(json.loads, encode(Start("a1"))) if event["type"] == "TOOL_CALL_RESULT"]
+    assert (result["content"], result["metadata"]) == ('{"error":"no gps"}', {"tanstack": {"state": "output-error"}})
 
 
 def test_who_has_come_to_the_end_is_told_it_again() -> None:
@@ -206,7 +239,7 @@ def test_who_has_come_to_the_end_is_told_it_again() -> None:
 
 def test_an_answer_that_waits_asks_whoever_joins() -> None:
     """The questions of the newest leg are still open."""
-    encode = whole_encoder(AguiEncoder("room", "a1"), 0)
+    encode = whole_encoder(AguiEncoder("room", "a1"), 0, [])
     events = [json.loads(event) for chunk in ASKED for event in encode(encode_chunk(chunk))]
     assert [event["name"] for event in events if event["type"] == "CUSTOM"] == [
         "approval-requested",

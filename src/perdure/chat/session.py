@@ -93,7 +93,7 @@ class SessionLog(RoomListener):
             self._tell_message(stored)
 
     def on_updated(self, stored: StoredMessage) -> None:
-        """A result came in: if it was the last, the answer's next leg tells it; else nothing would."""
+        """A result came in: if it was the last, the answer's next leg tells it at its start; else nothing would."""
         if self._stream is None or stored.status != "waiting":
             return
         if any(is_tool_part(part) and part.get("state") in _OWED for part in stored.message.parts):
@@ -167,7 +167,7 @@ class SessionLog(RoomListener):
             return
         earlier = known_before(self._streams, answer, answer.leg)
         self._run_id = _run_id(answer)
-        self._encode = whole_encoder(AguiEncoder(self._room, self._run_id), len(earlier))
+        self._encode = whole_encoder(AguiEncoder(self._room, self._run_id), len(earlier), answer.message.parts)
         chunks = [*earlier, *stream.entries()]
         if earlier:
             self._set_rich(True)
@@ -177,7 +177,7 @@ class SessionLog(RoomListener):
         """Go on from what was told of an answer, by this instance of the room or the one before."""
         earlier = known_before(self._streams, turn.answer, turn.leg)
         self._run_id = _run_id(turn.answer)
-        self._encode = leg_encoder(AguiEncoder(self._room, self._run_id), earlier)
+        self._encode = leg_encoder(AguiEncoder(self._room, self._run_id), earlier, turn.answer.message.parts)
         for told in islice(turn.stream.entries(), turn.position - 1):
             self._events_of(told)
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -101,14 +101,15 @@ class ChatPosts:
 class RunSource:
     """What a reader of a run is told: the events of the leg's stream, for who knows what came ``earlier``.
 
-    ``whole``: also those of the earlier chunks, from the answer's beginning. Not ``live``: they are all of it, and
-    ``asks`` says whether its questions are still open.
+    ``parts`` are those of the answer's message. ``whole``: also those of the earlier chunks, from the answer's
+    beginning. Not ``live``: they are all of it, and ``asks`` says whether its questions are still open.
     """
 
     object_id: ObjectId
     answer_id: str
     leg: int
     earlier: tuple[bytes, ...] = ()
+    parts: Sequence[dict[str, Any]] = ()
     whole: bool = False
     live: bool = True
     asks: bool = False
@@ -170,7 +171,8 @@ class TanStack:
                 raise RemoteProtocolError("this run ended long ago: its answer is in the messages")
             answer = room.transcript.find(run.answer_id)
             earlier = [] if answer is None else known_before(room.streams, answer, run.leg)
-            return RunSource(object_id, run.answer_id, run.leg, tuple(earlier))
+            parts = [] if answer is None else answer.message.parts
+            return RunSource(object_id, run.answer_id, run.leg, tuple(earlier), parts)
 
         return await self._runtime.run_in(object_id, work)
 
@@ -251,11 +253,11 @@ class TanStack:
             encoder = AguiEncoder(source.object_id.name, run_id)
             if source.whole:
                 told_before = len(source.earlier) if source.live else 0 if source.asks else len(source.earlier) - 1
-                encode = whole_encoder(encoder, told_before)
+                encode = whole_encoder(encoder, told_before, source.parts)
                 frames = RunFrames(encode, run_id, framing, earlier=len(source.earlier))
                 _encode(frames, source.earlier, source)
             else:
-                frames = RunFrames(leg_encoder(encoder, source.earlier), run_id, framing)
+                frames = RunFrames(leg_encoder(encoder, source.earlier, source.parts), run_id, framing)
             self._frames[key] = frames
         return frames
 
@@ -288,12 +290,13 @@ def _whole(room: ChatRoom, object_id: ObjectId, run: Run) -> RunSource:
         return RunSource(object_id, answer_id, leg, whole=True)
     earlier = chunks_before(room.streams, answer, leg) if is_there else None
     if earlier is not None:
-        return RunSource(object_id, answer_id, leg, tuple(earlier), whole=True)
+        return RunSource(object_id, answer_id, leg, tuple(earlier), answer.message.parts, whole=True)
     replay = room.replay(answer_id)
     if replay is None:
         raise RemoteProtocolError("there is no answer of this run")
     asks = answer.status == "waiting"
-    return RunSource(object_id, answer_id, leg, replay.prefix, whole=True, live=replay.stream is not None, asks=asks)
+    live = replay.stream is not None
+    return RunSource(object_id, answer_id, leg, replay.prefix, whole=True, live=live, asks=asks)
 
 
 def _hydration(room: ChatRoom, limit: int, before: str | None) -> dict[str, Any]:

@@ -147,6 +147,13 @@ class AguiEncoder:
             return self.encode(chunk)
         return self._buffer.take()
 
+    def tell_given(self, parts: Iterable[dict[str, Any]]) -> list[bytes]:
+        """The results that clients gave to calls while the answer waited for them, as its message has them: no
+        chunk tells of those."""
+        for part in parts:
+            self._tools.given(part)
+        return self._buffer.take()
+
     def pause(self) -> None:
         """The clients have been told so far: in a run that is over."""
         self._end_message()

@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from ..errors import OffsetError, PerdureError
 from .agui import AguiEncoder
 from .agui_events import agui_event
 from .json_text import encode_json
-from .ui_chunks import Chunk
+from .ui_chunks import Chunk, Start, decode_chunk
 
 Framing = Literal["sse", "ndjson"]
 
@@ -157,25 +157,39 @@ Encode: TypeAlias = Callable[[bytes | str | Chunk], list[bytes]]
 """From a chunk to its events; raises RemoteProtocolError."""
 
 
-def leg_encoder(encoder: AguiEncoder, earlier: Sequence[bytes]) -> Encode:
-    """Encodes one leg for a client that knows what came ``earlier``."""
+def leg_encoder(encoder: AguiEncoder, earlier: Sequence[bytes], parts: Sequence[dict[str, Any]]) -> Encode:
+    """Encodes one leg for a client that knows what came ``earlier``. ``parts`` are the message's: what clients gave
+    to calls of earlier legs is told at the leg's start."""
     for chunk in earlier:
         encoder.encode_earlier(chunk)
     if earlier:
         encoder.pause()
-    return encoder.encode
-
-
-def whole_encoder(encoder: AguiEncoder, earlier_count: int) -> Encode:
-    """Encodes an answer from its beginning as one run: the first ``earlier_count`` chunks are of earlier legs."""
-    left = earlier_count
+    has_started = False
 
     def encode(chunk: bytes | str | Chunk) -> list[bytes]:
-        nonlocal left
-        if left == 0:
+        nonlocal has_started
+        events = encoder.encode(chunk)
+        if not has_started:
+            has_started = True
+            events += encoder.tell_given(parts)
+        return events
+
+    return encode
+
+
+def whole_encoder(encoder: AguiEncoder, earlier_count: int, parts: Sequence[dict[str, Any]]) -> Encode:
+    """Encodes an answer from its beginning as one run: the first ``earlier_count`` chunks are of earlier legs."""
+    position = 0
+
+    def encode(chunk: bytes | str | Chunk) -> list[bytes]:
+        nonlocal position
+        position += 1
+        if position > earlier_count + 1:
             return encoder.encode(chunk)
-        left -= 1
-        return encoder.encode_earlier(chunk)
+        if isinstance(chunk, bytes | str):
+            chunk = decode_chunk(chunk)
+        events = encoder.encode_earlier(chunk) if position <= earlier_count else encoder.encode(chunk)
+        return events + encoder.tell_given(parts) if isinstance(chunk, Start) else events
 
     return encode
 

@@ -93,6 +93,14 @@ class ToolCalls:
     def output_error(self, chunk: ToolOutputError) -> None:
         self._tell_result(self._answer(chunk.tool_call_id), {"error": chunk.error_text or FAILED}, failed=True)
 
+    def given(self, part: dict[str, Any]) -> None:
+        """The result that the message's part has, where the call waits for its client."""
+        call_id, state = part.get("toolCallId"), part.get("state")
+        if call_id in self._unanswered and state == "output-available":
+            self.output_available(ToolOutputAvailable(call_id, part.get("output")))
+        elif call_id in self._unanswered and state == "output-error":
+            self.output_error(ToolOutputError(call_id, str(part.get("errorText") or "")))
+
     def output_denied(self, chunk: ToolOutputDenied) -> None:
         self._tell_result(self._answer(chunk.tool_call_id), {"error": DENIED}, failed=True)
 
