@@ -42,6 +42,13 @@ def test_one_who_left_is_shown_for_a_while() -> None:
     assert state.next_expiry(12.0) is None
 
 
+def test_a_guest_who_takes_a_name_is_one_person() -> None:
+    """They leave without a name and come with one."""
+    state = PresenceState()
+    state.left("", 1, 10.0)
+    assert state.here([("c2", "Ada")], 10.1) == Here((Person("Ada"),))
+
+
 def test_typing_passes_by_itself() -> None:
     """Six seconds after it was said last; of any of a person's tabs."""
     state = PresenceState()

@@ -154,6 +154,38 @@ def test_files_go_with_a_message(open_tab: OpenTab, room_of: RoomOf, tmp_path: P
     tab.picture("files")
 
 
+def test_a_large_file_is_uploaded_first(open_tab: OpenTab, room_of: RoomOf, server: Served, tmp_path: Path) -> None:
+    """Too large to travel inside of a message; it is there for all under an address of the room."""
+    content = b"%PDF-1.4\n" + bytes(range(256)) * 4_000
+    (tmp_path / "plan.pdf").write_bytes(content)
+    tab = open_tab(room_of("echo"))
+    page = tab.page
+    page.set_input_files("#files", tmp_path / "plan.pdf")
+    page.wait_for_selector("#attached li:not([data-busy])")
+    tab.say("The plan")
+    tab.wait_settled()
+    address = page.get_attribute(".user .file a", "href")
+    assert address is not None
+    assert address.startswith("/api/chat/echo-")
+    with server.open(address) as reply:
+        assert reply.read() == content
+    tab.reload()
+    assert page.inner_text(".user .file-name") == "plan.pdf"
+
+
+def test_a_file_that_the_room_does_not_take_is_told(open_tab: OpenTab, room_of: RoomOf, tmp_path: Path) -> None:
+    """The message is kept, with what was wrong with it."""
+    (tmp_path / "program.exe").write_bytes(b"MZ")
+    tab = open_tab(room_of("echo"))
+    tab.page.set_input_files("#files", tmp_path / "program.exe")
+    tab.say("Run this")
+    tab.page.wait_for_selector(".user[data-failed] .outcome-text:has-text('this room takes no files of type')")
+    tab.page.click(".discard")
+    tab.say("Never mind")
+    tab.wait_settled()
+    assert tab.texts() == [("user", "Never mind"), ("assistant", "You said: Never mind")]
+
+
 # --- versions
 
 

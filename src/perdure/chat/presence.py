@@ -65,7 +65,12 @@ class PresenceState:
         return self._typing.pop(connection_id, None) is not None
 
     def left(self, name: str, before: int, now_s: float) -> None:
-        """One of ``before`` connections of that name is gone; it is shown for a while."""
+        """One of ``before`` connections of that name is gone; it is shown for a while.
+
+        One without a name is not: they may be back in a moment, with a name that they have given themselves.
+        """
+        if not name:
+            return
         held = self._held.get(name)
         count = before if held is None or held[1] <= now_s else max(before, held[0])
         self._held[name] = (count, now_s + LEAVE_MS / 1000)
