@@ -43,7 +43,7 @@ class Watch(Agent):
                 return (await http.get(url)).status_code
 
         try:
-            found = f"answers {await self.with_retries(ask)}"
+            found = f"answers {await self.retry(ask)}"
         except httpx2.HTTPError as error:
             found = f"does not answer: {type(error).__name__}"
         self.set_state({**self.state, url: {"found": found, "at_ms": self.now_ms()}})

@@ -164,13 +164,13 @@ class Trier(Agent):
             return "done"
 
         try:
-            return [await self.with_retries(work, **options), len(tries)]
+            return [await self.retry(work, **options), len(tries)]
         except Exception as last:
             return [type(last).__name__, len(tries)]
 
     @callable
     async def at_once(self) -> Any:
-        return await self.with_retries(lambda: 7)
+        return await self.retry(lambda: 7)
 
 
 def test_work_is_tried_again_in_place(tmp_path: Path) -> None:

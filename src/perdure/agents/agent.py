@@ -240,7 +240,7 @@ class Agent(DurableObject):
         """Drop one; whether there was one."""
         return self.agent_work.dead_letters.take(letter_id) is not None
 
-    async def with_retries(
+    async def retry(
         self,
         work: Callable[[], Awaitable[Result] | Result],
         *,
