@@ -373,9 +373,7 @@ class CloudflareChat(RoomListener):
 
     def _show_leg(self, turn: Turn) -> _Live:
         """The leg is what is shown from now on."""
-        key = (turn.answer.id, turn.leg)
-        asked = [request for request in self._requests if (request.answer_id, request.leg) == key]
-        self._requests = [request for request in self._requests if request not in asked]
+        asked = self._take_requests(turn)
         name = turn.answer.id
         message_ids: tuple[str, ...] = (turn.question.id,)
         if turn.leg > 1:
@@ -396,6 +394,17 @@ class CloudflareChat(RoomListener):
         self._live, self._followers = live, None
         _remember(self._recent, name, turn.answer.id)
         return live
+
+    def _take_requests(self, turn: Turn) -> list[Request]:
+        """The requests that asked for the leg, one a client: its newest; those before it end."""
+        key = (turn.answer.id, turn.leg)
+        newest: dict[Connection, Request] = {}
+        for request in [item for item in self._requests if (item.answer_id, item.leg) == key]:
+            self._requests.remove(request)
+            if (before := newest.get(request.connection)) is not None:
+                request.connection.send_frame(Answer(before.id).done("skipped", before.message_ids))
+            newest[request.connection] = request
+        return list(newest.values())
 
     def _send_chunk(self, position: int, data: bytes) -> None:
         live = self._live
