@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import BrowserContext, Locator, Page
-from tests.e2e.served import SOURCES, UVICORN, Served
+from tests.e2e.served import SOURCES, UVICORN, Served, free_port
 from tests.e2e.use_chat import NPM
 from tests.requirements import need
 
@@ -44,7 +45,7 @@ def build(name: str, folder: Path) -> Path:
     made = shutil.ignore_patterns("node_modules", "dist", "data", "__pycache__")
     shutil.copytree(EXAMPLES / name, copy, ignore=made)
     built = subprocess.run(
-        ["node", "build_example.mjs", str(copy)], cwd=NPM, capture_output=True, text=True, timeout=50, check=False
+        ["node", "example.mjs", "build", str(copy)], cwd=NPM, capture_output=True, text=True, timeout=50, check=False
     )
     assert built.returncode == 0, built.stderr
     return copy
@@ -54,6 +55,19 @@ def serve(example: Path, folder: Path) -> Served:
     """``uvicorn app:app`` in the example's folder."""
     path = os.pathsep.join((str(example), str(SOURCES)))
     return Served(folder, "app:app", command=UVICORN, PYTHONPATH=path)
+
+
+@contextmanager
+def dev_server(example: Path, server: Served) -> Iterator[str]:
+    """``npm run dev`` in a built example, beside its server; the address of the page."""
+    port = free_port()
+    command = ["node", "example.mjs", "dev", str(example), str(port)]
+    environment = {**os.environ, "PERDURE_URL": server.url}
+    with subprocess.Popen(command, cwd=NPM, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield f"http://127.0.0.1:{port}/app/"
+        process.terminate()
 
 
 class ExampleTab:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
 from tests.e2e.conftest import run_served
-from tests.e2e.examples import ExampleTab, build, serve
+from tests.e2e.examples import ExampleTab, build, dev_server, serve
 from tests.e2e.served import Served
 from tests.e2e.tab import words
 
@@ -21,7 +23,8 @@ PAGES = {
 }
 """The folder of the example, what follows ``/app/`` in its address, whether it shows live what others do."""
 
-Open = Callable[[str], ExampleTab]
+Open = Callable[..., ExampleTab]
+RunExample = Callable[[str], tuple[Path, Served]]
 
 _rooms = count(1)
 
@@ -31,38 +34,33 @@ class Example:
     """A running example."""
 
     name: str
+    folder: Path
     server: Served
     query: str
     live: bool
 
-    def address(self, room: str) -> str:
-        """Where its page shows a room."""
-        return f"{self.server.url}/app/{self.query.format(room=room)}"
-
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Served]]:
+def run_example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunExample]:
     """Builds and starts an example when it is first asked for."""
-    started: dict[str, Iterator[Served]] = {}
-    served: dict[str, Served] = {}
+    running: dict[str, tuple[Path, Served]] = {}
+    with ExitStack() as stack:
 
-    def server_of(name: str) -> Served:
-        if name not in served:
-            folder = tmp_path_factory.mktemp(name)
-            started[name] = run_served(serve(build(name, folder), folder))
-            served[name] = next(started[name])
-        return served[name]
+        def run(name: str) -> tuple[Path, Served]:
+            if name not in running:
+                folder = tmp_path_factory.mktemp(name)
+                built = build(name, folder)
+                running[name] = built, stack.enter_context(contextmanager(run_served)(serve(built, folder)))
+            return running[name]
 
-    yield server_of
-    for each in started.values():
-        assert next(each, None) is None
+        yield run
 
 
 @pytest.fixture(params=PAGES, scope="module")
-def example(request: pytest.FixtureRequest, servers: Callable[[str], Served]) -> Example:
+def example(request: pytest.FixtureRequest, run_example: RunExample) -> Example:
     """Each example, in each of its ways."""
-    folder, query, live = PAGES[request.param]
-    return Example(request.param, servers(folder), query, live)
+    name, query, live = PAGES[request.param]
+    return Example(request.param, *run_example(name), query, live)
 
 
 @pytest.fixture
@@ -77,9 +75,9 @@ def open_example(browser: Browser, example: Example) -> Iterator[Open]:
     contexts = []
     tabs = []
 
-    def opener(room: str) -> ExampleTab:
+    def opener(room: str, url: str = f"{example.server.url}/app/") -> ExampleTab:
         contexts.append(browser.new_context(viewport={"width": 1280, "height": 800}))
-        tabs.append(ExampleTab(contexts[-1], example.address(room)))
+        tabs.append(ExampleTab(contexts[-1], url + example.query.format(room=room)))
         return tabs[-1]
 
     yield opener
@@ -117,6 +115,18 @@ def test_a_reload_amid_an_answer(open_example: Open, room: str) -> None:
     tab.wait_ready()
     tab.assert_each_word_once(words(80))
     assert tab.questions() == ["Please count"]
+
+
+def test_a_kill_amid_an_answer(open_example: Open, example: Example, room: str) -> None:
+    """The server comes back, the page finds it by itself, and the answer goes on with each word once."""
+    tab = open_example(room)
+    tab.say("Please count")
+    tab.wait_for_text("word15 ")
+    example.server.restart_after_kill()
+    tab.wait_for_text("word80")
+    tab.wait_ready()
+    tab.assert_each_word_once(words(80))
+    assert tab.page.get_by_role("alert").count() == 0
 
 
 @pytest.mark.parametrize("example", [name for name, (_, _, live) in PAGES.items() if live], indirect=True)
@@ -212,6 +222,19 @@ def test_an_error_is_shown(open_example: Open, example: Example, room: str) -> N
 
 
 # --- what only one of them has
+
+
+@pytest.mark.parametrize("example", ["react-usechat"], indirect=True)
+def test_npm_run_dev(open_example: Open, example: Example, room: str) -> None:
+    """The page comes from Vite, which hands on what is the room's: requests, and the socket that tells of others."""
+    other = open_example(room)
+    with dev_server(example.folder, example.server) as url:
+        tab = open_example(room, url)
+        tab.say("Good morning")
+        tab.wait_for_text("You said: Good morning")
+        other.say("Good night")
+        tab.wait_for_text("You said: Good night")
+        tab.page.context.close()
 
 
 @pytest.mark.parametrize("example", ["cloudflare-react"], indirect=True)

@@ -19,10 +19,17 @@ export function Chat({ room, history }: { room: string; history: UIMessage[] }) 
   useEffect(() => {
     if (busy || news === null || heard.current === news) return;
     heard.current = news;
-    loadHistory(room).then(messages => {
+    let late = false;
+    const catchUp = async () => {
+      const messages = await loadHistory(room);
+      if (late) return; // there are more news, or something was sent meanwhile
       setMessages(messages);
-      if (news.streaming || news.message?.status === 'streaming') resumeStream();
-    });
+      if (news.streaming || news.message?.status === 'streaming') await resumeStream();
+    };
+    catchUp().catch(() => {}); // the server is away; there is news when it is back
+    return () => {
+      late = true;
+    };
   }, [room, busy, news]);
 
   const end = useRef<HTMLDivElement>(null);
