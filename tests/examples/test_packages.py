@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 FRONT_ENDS = sorted((ROOT / "examples").glob("*/package.json"))
 
 
-def tested_ranges() -> set[tuple[str, str]]:
+def installed_ranges() -> set[tuple[str, str]]:
     """Each npm package of the tests with its range; one that goes by another name there, by its own."""
     ranges = set()
     for name, wanted in json.loads((ROOT / "tests/npm/package.json").read_text())["dependencies"].items():
@@ -26,7 +26,7 @@ def test_the_packages_are_those_that_are_tested(package: Path) -> None:
     asked = json.loads(package.read_text())
     ranges = {*asked["dependencies"].items(), *asked["devDependencies"].items()}
     assert len(ranges) > 4
-    assert ranges - tested_ranges() == set()
+    assert ranges - installed_ranges() == set()
 
 
 def test_the_pages_are_copied_whole() -> None:
