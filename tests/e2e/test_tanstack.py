@@ -315,6 +315,21 @@ def test_a_page_that_is_reloaded_amid_the_answer(node: TanStackNode, server: Ser
     assert state["errors"] == []
 
 
+@pytest.mark.parametrize(("via", "killed"), [("sse", True), ("ndjson", False)])
+def test_a_page_that_keeps_its_history_itself(node: TanStackNode, server: Served, via: str, killed: bool) -> None:
+    """It joins its own run again, also after a restart of the server where its address names the room."""
+    room = new_room("words")
+    tab = node.open(server.url, room, via, store=room)
+    tab.do("say", content="Count")
+    tab.until_said("word20 ")
+    tab.close()
+    if killed:
+        server.restart_after_kill()
+    state = node.open(server.url, room, via, store=room).until_texts(*COUNTED)
+    assert grew(state, words(80))
+    assert (state["errors"], stored(server, room)) == ([], list(COUNTED))
+
+
 @shows("TanStack AI", "crash")
 @shows("TanStack AI, session", "crash")
 @both_ways

@@ -2,8 +2,8 @@
 // `node tanstack.mjs @tanstack/ai-client` runs it with the newest version, or name another package.
 //
 // {"do": "open", "name", "url", "room", "via": "sse" | "ndjson" | "session", "tools"?: {NAME: output | {"throws": text}},
-//     "hydrate"?: bool}
-//     a client in a room. A session subscribes anew whenever its subscription has failed, as applications do.
+//     "hydrate"?: bool, "store"?: NAME}
+//     a client in a room; `hydrate`: it asks the server for the history, `store`: it keeps it in a store of that name. A session subscribes anew whenever its subscription has failed, as applications do.
 // {"do": "say" | "stop" | "reload" | "approve" | "result", "name", ...}
 // {"do": "state" | "close", "name"}
 //
@@ -21,6 +21,14 @@ console.log = console.warn = console.error;
 const RECONNECT_MS = 20;
 const clients = new Map();
 
+// What a browser's localStorage is to the pages of one site.
+const stored = new Map();
+const persistenceIn = (store) => ({
+  getItem: (id) => JSON.parse(stored.get(`${store}/${id}`) ?? "null"),
+  setItem: (id, value) => void stored.set(`${store}/${id}`, JSON.stringify(value)),
+  removeItem: (id) => void stored.delete(`${store}/${id}`),
+});
+
 const connections = {
   sse: (url, room, options) => fetchServerSentEvents(`${url}/api/chat?threadId=${room}`, options),
   ndjson: (url, room, options) => fetchHttpStream(`${url}/api/chat?format=ndjson`, options),
@@ -30,7 +38,7 @@ const connections = {
   },
 };
 
-function open({ name, url, room, via, tools = {}, hydrate = false }) {
+function open({ name, url, room, via, tools = {}, hydrate = false, store }) {
   const state = { joined: false, seen: [], errors: [], posts: 0, executed: [] };
   const fetchClient = (address, init) => {
     if (init?.method === "POST") state.posts += 1;
@@ -53,7 +61,7 @@ function open({ name, url, room, via, tools = {}, hydrate = false }) {
   const client = new ChatClient({
     connection,
     threadId: room,
-    persistence: hydrate ? true : undefined,
+    persistence: store ? persistenceIn(store) : hydrate || undefined,
     tools: Object.entries(tools).map(([tool, output]) => ({
       name: tool,
       description: `The tool ${tool} of the client`,
