@@ -175,7 +175,9 @@ class Plain:
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         self._client = RoomClient(f"{server.url}/ws/{room}", parts=True)
+        self._joined = threading.Event()
         self._following: asyncio.Task[None] = self._do(self._start())
+        assert self._joined.wait(10)
 
     async def _start(self) -> asyncio.Task[None]:
         return asyncio.create_task(self._follow())
@@ -183,7 +185,7 @@ class Plain:
     async def _follow(self) -> None:
         async with self._client:
             async for _event in self._client:
-                pass
+                self._joined.set()
 
     async def _leave(self) -> None:
         self._following.cancel()
