@@ -14,6 +14,7 @@ from perdure.errors import OffsetError, RemoteProtocolError
 from perdure.wire.agui import AguiEncoder
 from perdure.wire.agui_delivery import (
     ACCEPTED,
+    Encode,
     EventId,
     RunFrames,
     accepted,
@@ -68,6 +69,14 @@ def told(body: bytes) -> list[dict[str, Any]]:
     return [json.loads(event.data) for event in SseParser().feed(body)]
 
 
+def leg(*earlier: Chunk, parts: list[dict[str, Any]]) -> Encode:
+    """The encoder of the second leg, for who knows the chunks before it."""
+    encoder = AguiEncoder("room", "a1.2")
+    for chunk in earlier:
+        encoder.encode_earlier(encode_chunk(chunk))
+    return leg_encoder(encoder, parts)
+
+
 def ids(body: bytes) -> list[str]:
     return [event.id for event in SseParser().feed(body)]
 
@@ -95,9 +104,12 @@ def test_ndjson_byte_for_byte() -> None:
 
 def test_a_run_in_which_nothing_is_said() -> None:
     """It begins and ends."""
-    body = empty_run("room", "run-1", "sse")
+    body = empty_run("room", "run-1", "sse", None)
     assert [event["type"] for event in told(body)] == ["CUSTOM", "RUN_STARTED", "RUN_FINISHED"]
     assert ids(body) == ["0.0", "1.0", "1.1"]
+    again = empty_run("room", "run-1", "sse", EventId(1, 1))
+    assert [event["type"] for event in told(again)] == ["RUN_STARTED", "RUN_FINISHED"]
+    assert ids(again) == ["2.0", "2.1"]
 
 
 def test_only_the_runs_own_name_is_changed() -> None:
@@ -146,7 +158,7 @@ def test_a_chunk_that_cannot_be_told_is_left_out() -> None:
 
 def test_a_leg_goes_on_where_the_last_one_was() -> None:
     """Its run begins the same message again, and names the calls as before."""
-    encode = leg_encoder(AguiEncoder("room", "a1.2"), [encode_chunk(chunk) for chunk in ASKED], [])
+    encode = leg(*ASKED, parts=[])
     events = [json.loads(event) for chunk in ANSWERED for event in encode(encode_chunk(chunk))]
     assert [event["type"] for event in events] == [
         "RUN_STARTED",
@@ -196,8 +208,8 @@ GIVEN = [
 def test_what_a_client_gave_is_told_when_the_next_leg_begins(whole: bool) -> None:
     """No chunk tells it. The result of the call that was approved comes in its chunk."""
     asked, rest = [encode_chunk(chunk) for chunk in ASKED], [ANSWERED[0], *ANSWERED[2:]]
-    encoder = AguiEncoder("room", "a1.2")
-    encode = whole_encoder(encoder, len(asked), GIVEN) if whole else leg_encoder(encoder, asked, GIVEN)
+    encoder = AguiEncoder("room", "a1")
+    encode = whole_encoder(encoder, len(asked), GIVEN) if whole else leg(*ASKED, parts=GIVEN)
     before = [event for chunk in asked for event in encode(chunk)] if whole else []
     assert not any(b"TOOL_CALL_RESULT" in event for event in before)
     told_per_chunk = [[json.loads(event) for event in encode(encode_chunk(chunk))] for chunk in rest]
@@ -212,7 +224,7 @@ def test_what_a_client_gave_is_told_when_the_next_leg_begins(whole: bool) -> Non
 def test_what_a_client_could_not_do_is_told_as_well() -> None:
     """As the error that it gave."""
     failed = {"type": "tool-where", "toolCallId": "c1", "state": "output-error", "errorText": "no gps"}
-    encode = leg_encoder(AguiEncoder("room", "a1.2"), [encode_chunk(chunk) for chunk in ASKED], [failed])
+    encode = leg(*ASKED, parts=[failed])
     (result,) = [event for event in map(json.loads, encode(Start("a1"))) if event["type"] == "TOOL_CALL_RESULT"]
     assert (result["content"], result["metadata"]) == ('{"error":"no gps"}', {"tanstack": {"state": "output-error"}})
 

@@ -177,7 +177,10 @@ class SessionLog(RoomListener):
         """Go on from what was told of an answer, by this instance of the room or the one before."""
         earlier = known_before(self._streams, turn.answer, turn.leg)
         self._run_id = _run_id(turn.answer)
-        self._encode = leg_encoder(AguiEncoder(self._room, self._run_id), earlier, turn.answer.message.parts)
+        encoder = AguiEncoder(self._room, self._run_id)
+        for chunk in earlier:
+            encoder.encode_earlier(chunk)
+        self._encode = leg_encoder(encoder, turn.answer.message.parts)
         for told in islice(turn.stream.entries(), turn.position - 1):
             self._events_of(told)
 

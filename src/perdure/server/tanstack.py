@@ -19,6 +19,7 @@ taken the run itself.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
@@ -73,7 +74,10 @@ RUN_ROOMS_KEPT_MAX = 10_000
 """Runs whose rooms this server remembers, for clients that join by a run id alone."""
 
 FIRST_READ_BYTES = 32 * 1024
-"""Bytes of chunks that are encoded at a time: a long answer must not hold up other rooms."""
+"""Bytes of a stream's chunks that are encoded at a time: a long answer must not hold up other rooms."""
+
+ENCODED_AT_ONCE = 500
+"""Chunks of earlier legs that are encoded at a time."""
 
 HEADERS = {"cache-control": "no-cache", "connection": "keep-alive", "x-accel-buffering": "no"}
 
@@ -210,7 +214,7 @@ class TanStack:
         self, source: RunSource | None, thread_id: str, run_id: str, after: EventId | None, framing: Framing
     ) -> EventStream:
         if source is None:
-            blocks = _once(empty_run(thread_id, run_id, framing))
+            blocks = _once(empty_run(thread_id, run_id, framing, after))
         else:
             blocks = self._blocks(source, run_id, after, framing)
         headers = {"content-type": CONTENT_TYPES[framing], **HEADERS}
@@ -219,7 +223,7 @@ class TanStack:
     async def _blocks(
         self, source: RunSource, run_id: str, after: EventId | None, framing: Framing
     ) -> AsyncIterator[bytes]:
-        frames = self._frames_of(source, framing)
+        frames = await self._frames_of(source, framing)
         position = frames.earlier
         if after is None:
             after = ACCEPTED
@@ -244,7 +248,7 @@ class TanStack:
                         yield frames.end_again(after, run_id)
                     return
 
-    def _frames_of(self, source: RunSource, framing: Framing) -> RunFrames:
+    async def _frames_of(self, source: RunSource, framing: Framing) -> RunFrames:
         """The run's events, which all who read it at the same time share."""
         key = (source.object_id, source.answer_id, source.leg, source.whole, source.live, framing)
         frames = self._frames.get(key)
@@ -255,10 +259,17 @@ class TanStack:
                 told_before = len(source.earlier) if source.live else 0 if source.asks else len(source.earlier) - 1
                 encode = whole_encoder(encoder, told_before, source.parts)
                 frames = RunFrames(encode, run_id, framing, earlier=len(source.earlier))
-                _encode(frames, source.earlier, source)
             else:
-                frames = RunFrames(leg_encoder(encoder, source.earlier, source.parts), run_id, framing)
-            self._frames[key] = frames
+                for number, chunk in enumerate(source.earlier, 1):
+                    encoder.encode_earlier(chunk)
+                    if number % ENCODED_AT_ONCE == 0:
+                        await asyncio.sleep(0)
+                frames = RunFrames(leg_encoder(encoder, source.parts), run_id, framing)
+            # Another reader may have been first.
+            frames = self._frames.setdefault(key, frames)
+        while frames.count < frames.earlier:
+            _encode(frames, source.earlier[frames.count : frames.count + ENCODED_AT_ONCE], source)
+            await asyncio.sleep(0)
         return frames
 
     # --- a thread

@@ -155,8 +155,9 @@ class AguiEncoder:
         return self._buffer.take()
 
     def pause(self) -> None:
-        """The clients have been told so far: in a run that is over."""
-        self._end_message()
+        """The clients have been told so far, in a run that is over; where there was one."""
+        if self._running:
+            self._end_message()
         self._buffer.take()
 
     def end_message(self) -> list[bytes]:

@@ -69,16 +69,19 @@ def accepted(framing: Framing) -> bytes:
     return frame(agui_event("CUSTOM", name="run.accepted", value={}), ACCEPTED, framing)
 
 
-def empty_run(thread_id: str, run_id: str, framing: Framing) -> bytes:
-    """The whole of a run in which nothing is said: a message was taken in, and no answer comes of it here."""
+def empty_run(thread_id: str, run_id: str, framing: Framing, after: EventId | None) -> bytes:
+    """The whole of a run in which nothing is said: a message was taken in, and no answer comes of it here.
+
+    ``after``: for a reader that has come to there; it is told again, in events that come after it.
+    """
     run = {"threadId": thread_id, "runId": run_id}
     events = [
         agui_event("RUN_STARTED", **run),
         agui_event("RUN_FINISHED", **run, metadata={"tanstack": {"finishReason": "stop"}}),
     ]
-    return accepted(framing) + b"".join(
-        frame(event, EventId(1, index), framing) for index, event in enumerate(events)
-    )
+    number = 1 if after is None else after.chunk + 1
+    told = b"".join(frame(event, EventId(number, index), framing) for index, event in enumerate(events))
+    return told if after is not None else accepted(framing) + told
 
 
 def frame(event: bytes, event_id: EventId, framing: Framing) -> bytes:
@@ -157,13 +160,12 @@ Encode: TypeAlias = Callable[[bytes | str | Chunk], list[bytes]]
 """From a chunk to its events; raises RemoteProtocolError."""
 
 
-def leg_encoder(encoder: AguiEncoder, earlier: Sequence[bytes], parts: Sequence[dict[str, Any]]) -> Encode:
-    """Encodes one leg for a client that knows what came ``earlier``. ``parts`` are the message's: what clients gave
-    to calls of earlier legs is told at the leg's start."""
-    for chunk in earlier:
-        encoder.encode_earlier(chunk)
-    if earlier:
-        encoder.pause()
+def leg_encoder(encoder: AguiEncoder, parts: Sequence[dict[str, Any]]) -> Encode:
+    """Encodes one leg for a client that knows what came before it, as ``encoder`` does (`encode_earlier`).
+
+    ``parts`` are the message's: what clients gave to calls of earlier legs is told at the leg's start.
+    """
+    encoder.pause()
     has_started = False
 
     def encode(chunk: bytes | str | Chunk) -> list[bytes]:
