@@ -19,7 +19,7 @@ from tests.server.clients import user_turn
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from perdure import App, User
+from perdure import App, ChatRoom, User
 from perdure.server import chat_socket
 
 pytestmark = pytest.mark.anyio
@@ -186,6 +186,48 @@ async def test_a_lost_socket_stops_nothing(tmp_path: Path) -> None:
             frames = await socket.until_says("Well")
             lead(led, "Hi", ", hello", None)
             assert chunks(frames + await socket.until("end"))[-1] == "finish"
+
+
+async def test_a_message_is_taken_though_its_socket_is_lost(tmp_path: Path) -> None:
+    """Sent and gone at once: it is answered all the same."""
+    app = counted(tmp_path, Echo)
+    async with serving(app) as address:
+        async with client(address) as socket:
+            await socket.send("q1", "Hi")
+            socket.socket.transport.abort()
+        await eventually(lambda: _all_answered(app))
+
+
+async def _all_answered(app: App) -> bool:
+    return [message.text for message in await app.get(Echo, "r").messages()] == ["Hi", "You said: Hi"]
+
+
+async def test_a_bug_is_told_as_such(tmp_path: Path) -> None:
+    """Nothing of it but that it was; the request does not hang."""
+
+    class Buggy(ChatRoom):
+        model = "scripted:echo"
+
+        def submit_message(self, *arguments: Any, **options: Any) -> Any:
+            raise ZeroDivisionError("secret")
+
+    async with serving(counted(tmp_path, Buggy)) as address, client(address) as socket:
+        await socket.send("q1", "Hi")
+        told = await socket.next()
+        assert told["type"] == "error"
+        assert "secret" not in told["errorText"]
+        await socket.resume("q2", "nobody")
+        assert (await socket.next())["type"] == "no-active"
+
+
+async def test_a_subprotocol_is_chosen(tmp_path: Path) -> None:
+    """The first one; a browser that offers some does not go on without."""
+    async with (
+        serving(counted(tmp_path, Echo)) as address,
+        client(address, subprotocols=["chat", "token-1"]) as socket,
+        client(address) as plain,
+    ):
+        assert (socket.socket.subprotocol, plain.socket.subprotocol) == ("chat", None)
 
 
 async def test_the_abort_of_a_resume_is_a_stop(tmp_path: Path) -> None:

@@ -54,7 +54,9 @@ class ChatSocket:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
-        await send({"type": "websocket.accept"})
+        # Browsers that offer subprotocols (some put a token there) break off where none is chosen.
+        offered = scope.get("subprotocols") or [None]
+        await send({"type": "websocket.accept", "subprotocol": offered[0]})
         connection = HTTPConnection(scope)
         user: User | None
         try:
@@ -127,8 +129,9 @@ class _Client:
             self._closed = True
             for request in self._requests.values():
                 assert request.task is not None
-                request.task.cancel()
-            # A stop that was asked for goes on.
+                if request.source is not None:
+                    request.task.cancel()
+            # What was asked for is done: a message is taken, a stop goes on.
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _take(self, data: bytes | str) -> None:
@@ -163,6 +166,8 @@ class _Client:
             request.source = await self._begin(request.frame)
             if request.aborted:
                 await self._stop(request)
+            elif self._closed:
+                return
             elif request.source is None:
                 await self._write(frames.no_active())
             else:
@@ -172,6 +177,11 @@ class _Client:
                 await self._close(CLOSE_RESTART, "the server is shutting down")
             else:
                 await self._write(frames.error(str(error)))
+        except OSError:
+            raise  # it has left
+        except Exception:
+            await self._write(frames.error("something went wrong on the server; it has been logged"))
+            raise
         finally:
             if self._requests.get(request.frame.request_id) is request:
                 del self._requests[request.frame.request_id]
