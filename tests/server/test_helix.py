@@ -95,6 +95,13 @@ async def test_both_bodies_are_answered(tmp_path: Path, body: dict[str, Any]) ->
         assert [message["id"] for message in (await snapshot(client))["messages"]] == ["id1", "id2"]
 
 
+async def test_a_session_may_have_any_name(tmp_path: Path) -> None:
+    """Encoded in the address, and in the header."""
+    async with served(counted(tmp_path, Echo)) as client:
+        response = await client.post("/api/chat/a%2Fb%20%C3%BC", json={"message": "Hi"})
+        assert response.headers["x-session-id"] == "a%2Fb%20%C3%BC"
+
+
 async def test_a_follow_up_tells_only_what_is_new(tmp_path: Path) -> None:
     """Multi-turn filtering: numbers go on, chunks of the first answer do not come again."""
     async with served(counted(tmp_path, Echo)) as client:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from urllib.parse import quote
 
 import msgspec
 from starlette.requests import Request
@@ -126,7 +127,7 @@ class Helix:
         return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
 
     def _events(self, source: AnswerSource, target: Target) -> EventStream:
-        headers = {**HEADERS, "x-session-id": source.object_id.name.encode().decode("latin-1")}
+        headers = {**HEADERS, "x-session-id": quote(source.object_id.name, safe="")}
         return EventStream(self._blocks(source, target), headers)
 
     async def _blocks(self, source: AnswerSource, target: Target) -> AsyncGenerator[bytes, None]:
