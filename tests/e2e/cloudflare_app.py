@@ -81,6 +81,7 @@ def calls(tool_name: str, **given: Any) -> ScriptedModel:
 MODELS = {
     "words": resolve_model("scripted:count=80&delay_ms=20"),
     "slow": resolve_model("scripted:count=80&delay_ms=60"),
+    "long": resolve_model("scripted:count=400&delay_ms=60"),
     "quick": resolve_model("scripted:count=10"),
     "echo": resolve_model("scripted:echo"),
     "broken": resolve_model("scripted:count=20&delay_ms=5&error_at=8"),

@@ -44,7 +44,7 @@ class PartySurface(RoomListener):
 
     def __init__(self, room: ChatRoom) -> None:
         self._room = room
-        self._members = [item for item in room.connections() if item.protocol == PARTY]
+        self._members = {item: None for item in room.connections() if item.protocol == PARTY}
         self._timer: asyncio.TimerHandle | None = None
         self._sent_at = 0.0
         self._all_due = False
@@ -54,13 +54,12 @@ class PartySurface(RoomListener):
 
     def connect(self, connection: Connection) -> None:
         """A client has come: it gets the conversation, a growing answer as it is now."""
-        self._members.append(connection)
+        self._members[connection] = None
         connection.send_frame(self._all())
 
     def gone(self, connection: Connection) -> None:
         """A client has left."""
-        if connection in self._members:
-            self._members.remove(connection)
+        self._members.pop(connection, None)
 
     def handle(self, connection: Connection, data: str | bytes) -> bool:
         """Take a message in, or another version of one. False: the frame is none of the protocol's."""
