@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import ClassVar
 
 from perdure import App, ChatRoom, Limits, User, tool
 
@@ -32,6 +33,12 @@ class Desk(ChatRoom):
         raise NotImplementedError
 
 
+class Table(ChatRoom):
+    """Has two models."""
+
+    models: ClassVar[dict[str, str]] = dict.fromkeys(("one", "two"), f"scripted:count={WORDS}")
+
+
 class Other(ChatRoom):
     """A second class, of rooms without a model."""
 
@@ -44,6 +51,7 @@ LIMITS = Limits(drain_ms_max=200)
 
 app = App([Room], limits=LIMITS)
 desk = App([Desk], limits=LIMITS)
+table = App([Table], limits=LIMITS)
 two_classes = App([Room, Other], limits=LIMITS, data=os.environ.get("PERDURE_DATA"))
 guarded = App([Room], limits=LIMITS, authenticate=_anyone)
 not_an_app = 3

@@ -189,6 +189,19 @@ def test_a_terminal_shows_what_others_say(tmp_path: Path) -> None:
         assert terminal.close() == 0
 
 
+def test_a_terminal_shows_which_model_answers(tmp_path: Path) -> None:
+    """Where a message names several."""
+    with Serving("run", "apps:table", "--port", 0, "--data", tmp_path) as server:
+        terminal = Terminal("chat", f"{server.url}/chat/general")
+        terminal.wait_for("› ")
+        terminal.type("@one @two\n")
+        terminal.wait_for("word10", times=2)
+        terminal.type("\x03")
+        assert terminal.close() == 0
+        seen = terminal.seen.replace("\x1b[1m", "").replace("\x1b[0m", "")
+        assert seen.index("one: word1 ") < seen.index("two: word1 ")
+
+
 def test_a_tool_is_allowed_or_not(tmp_path: Path) -> None:
     """In a terminal with y and n; the call and what came of it are shown."""
     with Serving("run", "apps:desk", "--port", 0, "--data", tmp_path) as server:

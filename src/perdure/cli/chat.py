@@ -269,7 +269,7 @@ class _Screen:
 
     def _message(self, message: Message) -> None:
         if message.role == "assistant":
-            _write("\r" + self._style(BOLD, "answer: "))
+            _write("\r" + self._style(BOLD, f"{message.user or 'answer'}: "))
             _write(message.content)
             self._growing = message.id
             for part in message.parts:
