@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 from tests.running import eventually, killed, running
 
-from perdure import ChatRoom, TurnContext
+from perdure import ChatRoom, TurnContext, tool
 from perdure.chat.mentions import mentions, seen_by
 from perdure.errors import ConfigError, ModelError
 from perdure.models.scripted import ScriptedModel
@@ -390,3 +390,27 @@ async def test_models_may_say_more_of_themselves(tmp_path: Path) -> None:
         await runtime.get(Counting, "r").submit("@claude?")
         await all_answered(runtime, Counting)
         assert await answers(runtime, Counting) == [("yes", {"model": "claude", "tokens": 3}, "complete")]
+
+
+async def test_one_that_waits_does_not_hold_up_the_next(tmp_path: Path) -> None:
+    """The first asks for an approval; the second answers meanwhile; the first goes on as itself."""
+
+    class Shop(ChatRoom):
+        models: ClassVar[dict[str, Any]] = {"claude": "scripted:tool=refund", "gpt": "scripted:echo"}
+
+        @tool(approval=True)
+        def refund(self, order: int) -> str:
+            """Give the money back."""
+            return f"order {order} refunded"
+
+    async with running(tmp_path, Shop) as runtime:
+        room = runtime.get(Shop, "r")
+        await room.submit("@claude @gpt help")
+        await all_answered(runtime, Shop)
+        said = [(metadata["model"], status) for _, metadata, status in await answers(runtime, Shop)]
+        assert said == [("claude", "waiting"), ("gpt", "complete")]
+        [call] = [part for part in (await room.messages())[1].parts if "toolCallId" in part]
+        assert await room.approve(call["toolCallId"])
+        await all_answered(runtime, Shop)
+        said = [(metadata["model"], status) for _, metadata, status in await answers(runtime, Shop)]
+        assert said == [("claude", "complete"), ("gpt", "complete")]
