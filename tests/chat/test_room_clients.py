@@ -201,20 +201,23 @@ class Viewer:
             self._client.leave(1006)
             self._client = None
 
-    def read(self, unread: int = 0) -> None:
-        """Take in what has come, but not the newest frames."""
+    def read(self, unread: int = 0) -> tuple[Message, ...]:
+        """Take in what has come, but not the newest frames; what is shown then."""
         if self._client is None:
-            return
+            return self.core.messages
         frames = self._client.frames[self._read : len(self._client.frames) - unread or None]
         self._read += len(frames)
         for frame in frames:
             for event in self.core.receive(frame):
                 self._note(event)
+        return self.core.messages
 
     def _note(self, event: RoomEvent) -> None:
         """Keep what was told piece by piece, as a terminal does."""
-        assert not isinstance(event, Replaced), "a text was taken back"
-        if isinstance(event, Joined):
+        if isinstance(event, Replaced):  # a question that was edited while one was away
+            assert event.message.role == "user", "an answer was taken back"
+            self.texts[event.message.id] = event.message.content
+        elif isinstance(event, Joined):
             self.texts = {message.id: message.content for message in event.messages}
         elif isinstance(event, Added):
             self.texts[event.message.id] = event.message.content
@@ -360,3 +363,26 @@ def test_all_clients_show_what_the_room_says(steps: list[tuple[str, int]]) -> No
     """Tools that wait, edits, versions, stops, crashes of the room; cuts at any frame. Each word and part once."""
     with tempfile.TemporaryDirectory() as folder:
         uvloop.run(tell(Path(folder) / "data", steps))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", KINDS, ids=["parts", "delta", "update"])
+@pytest.mark.parametrize("taken", [1, 2, 3])
+async def test_a_cut_amid_a_change_of_versions(tmp_path: Path, kind: dict[str, str], taken: int) -> None:
+    """Between the frame that removes the one version and those that bring the other back nothing is lost."""
+    room = tooled(["One."], model="scripted:echo")
+    async with running(tmp_path, room) as runtime:
+        client = Client.of(runtime, room, "r", parts="1")
+        client.say('{"type":"message","content":"Hi","id":"m1"}')
+        await until(lambda: newest(client).get("content") == "You said: Hi")
+        client.say('{"type":"edit","content":"Yo","id":"m1"}')
+        await until(lambda: newest(client).get("content") == "You said: Yo")
+        viewer = Viewer(runtime, room, kind)
+        viewer.read()
+        before = len(client.frames)
+        client.say('{"type":"branch","id":"m1","index":0}')
+        await until(lambda: len(client.frames) == before + 3)
+        viewer.leave(3 - taken)
+        viewer.connect()
+        await until(lambda: len(viewer.read()) == 2)
+        assert [message.content for message in viewer.core.messages] == ["Hi", "You said: Hi"]

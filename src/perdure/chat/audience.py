@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from ..objects.connections import Connection
+from ..storage.object_storage import Storage
 from ..wire.room import (
     RoomMessage,
     chunks_frame,
@@ -51,6 +52,7 @@ class Audience(RoomListener):
     def __init__(
         self,
         transcript: Transcript,
+        storage: Storage,
         connections: Callable[[str | None], tuple[Connection, ...]],
         broadcast: Callable[[bytes, bool, str | None, Connection | None], None],
     ) -> None:
@@ -59,12 +61,12 @@ class Audience(RoomListener):
         self._broadcast = broadcast
         self._last_seq = transcript.last_seq
         self._cuts = transcript.cuts
-        self._changes = Changes(transcript._storage)
+        self._changes = Changes(storage)
         self._turn: Turn | None = None
         self._before_growth = ""
         self._update_timer: asyncio.TimerHandle | None = None
         self._updated_at = 0.0
-        self._branches = Branches(transcript._storage, transcript)
+        self._branches = Branches(storage, transcript)
         self._alternatives: dict[str, Alternatives] | None = None
         self._plain = RecentMessages(transcript, as_room_message)
         self._rich = RecentMessages(transcript, self._with_parts)
@@ -152,7 +154,8 @@ class Audience(RoomListener):
     def on_removed(self, removed: list[StoredMessage]) -> None:
         """Messages were removed."""
         self._cuts = self._transcript.cuts
-        self._last_seq = self._transcript.last_seq
+        # Others may be in their place already, and are told of in a moment: until then a client has not seen them.
+        self._last_seq = min((stored.seq for stored in removed), default=self._last_seq + 1) - 1
         self._alternatives = None
         self._plain.remove(removed)
         self._rich.remove(removed)

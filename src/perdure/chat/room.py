@@ -131,7 +131,7 @@ class ChatRoom(Agent):
         self.speakers = Speakers(self.storage)
         self.files = RoomFiles(context, self.file_types, self.api_url)
         self.listeners = Listeners()
-        self.audience = Audience(self.transcript, context.connections, context.broadcast)
+        self.audience = Audience(self.transcript, self.storage, context.connections, context.broadcast)
         self.session = SessionLog(self.streams, self.transcript, self.name)
         self.add_listener(self.audience)
         self.add_listener(self.session)
