@@ -14,6 +14,7 @@ from tests.running import killed, reset, running, until
 from perdure import ChatRoom
 from perdure.objects.runtime import Runtime
 from perdure.wire.agui import AguiEncoder
+from perdure.wire.messages import ChatMessage
 from perdure.wire.ui_chunks import (
     Chunk,
     Finish,
@@ -321,6 +322,25 @@ async def test_a_branch_that_comes_back_is_told_once(tmp_path: Path) -> None:
         before = len(outline(await session_events(runtime, room)))
         assert await runtime.get(room, "r").choose_branch(second, 0)
         assert outline(await session_events(runtime, room))[before:] == [f"SNAPSHOT m1 {first}"]
+
+
+async def test_messages_that_are_replaced(tmp_path: Path) -> None:
+    """The old ones are gone by a snapshot; the new ones are told one by one, answers with what they did."""
+    room = guided_room()
+    call = {"type": "tool-pay", "toolCallId": "c1", "state": "output-available", "input": {}, "output": "paid"}
+    answer = ChatMessage("a9", "assistant", [{"type": "text", "text": "Well."}, call])
+    async with running(tmp_path, room) as runtime:
+        await in_room(runtime, room, "open_session")
+        await let_wait(runtime, room, "pay")
+        before = len(outline(await session_events(runtime, room)))
+        await in_room(runtime, room, "replace_messages", [question("m9", "Hi"), answer])
+        assert outline(await session_events(runtime, room))[before:] == [
+            *("SNAPSHOT", "START m9", "m9: Hi", "END m9", "START a9", "a9: Well."),
+            *("TOOL_CALL_START", "TOOL_CALL_ARGS", "TOOL_CALL_END", "TOOL_CALL_RESULT", "END a9"),
+        ]
+        assert outline(await session_events(runtime, room, fresh=True))[-1] == "SNAPSHOT m9 a9"
+        await in_room(runtime, room, "clear")
+        assert outline(await session_events(runtime, room))[-1] == "SNAPSHOT"
 
 
 # --- limits
