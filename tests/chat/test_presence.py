@@ -150,6 +150,30 @@ async def test_nothing_is_done_where_nobody_listens(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+async def test_a_crowd_is_told_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The more listen, the longer is the time between two frames; the last state is always told."""
+    monkeypatch.setattr(presence, "LISTENER_MS", 20)
+    async with running(tmp_path, Echo) as runtime:
+        crowd = [Client.of(runtime, Echo, "r", user=f"p{number}", presence="1") for number in range(10)]
+        await until(lambda: told(crowd[0]) and len(told(crowd[0])[-1]["people"]) == 10)
+        before = len(told(crowd[0]))
+        for number in range(5):
+            Client.of(runtime, Echo, "r", user=f"q{number}")
+            await asyncio.sleep(0.03)
+        await until(lambda: len(told(crowd[0])[-1]["people"]) == 15)
+        assert len(told(crowd[0])) - before <= 2  # 10 x 20 ms between two of them
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_name_is_shown_as_far_as_one_may_be_long(tmp_path: Path) -> None:
+    """Under a longer one nobody may say anything."""
+    async with running(tmp_path, Echo) as runtime:
+        listener = Client.of(runtime, Echo, "r", user="x" * 10_000, presence="1")
+        await until(lambda: told(listener))
+        assert told(listener)[0]["people"] == [{"user": "x" * 256}]
+
+
+@pytest.mark.usefixtures("quick")
 async def test_a_room_that_slept_knows_who_is_here(tmp_path: Path) -> None:
     """Presence is what the connections are; they outlive the instance."""
     async with running(tmp_path, Echo) as runtime:

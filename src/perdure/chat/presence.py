@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from ..objects.connections import Connection
-from ..wire.room import Person, presence_frame
+from ..wire.room import USER_NAME_BYTES_MAX, Person, presence_frame
 
 JOIN_MS = 150
 """Joins within this time are told in one frame."""
@@ -28,6 +28,9 @@ LEAVE_MS = 2_000
 
 TYPING_MS = 6_000
 """How long one "I am typing" holds; clients say it again every three seconds or so."""
+
+LISTENER_MS = 1
+"""Time between two frames, for each client that listens: a crowd is told less often, so that it costs the same."""
 
 PEOPLE_MAX = 100
 """Names in one presence frame; of those beyond it only the number is told."""
@@ -45,8 +48,11 @@ class Here(NamedTuple):
 
 
 def name_of(connection: Connection) -> str:
-    """The name that a connection goes by: the authenticated one, else the one it gave itself; "" for none."""
-    return connection.user or connection.query.get("user") or ""
+    """The name that a connection goes by: the authenticated one, else the one it gave itself; "" for none.
+
+    Nobody may say anything under a longer name (``user_name_bytes_max``), so no more of it is shown.
+    """
+    return (connection.user or connection.query.get("user") or "")[:USER_NAME_BYTES_MAX]
 
 
 class PresenceState:
@@ -115,6 +121,7 @@ class Presence:
         self._new: list[Connection] = []
         self._told: Here | None = None
         self._at_s: float | None = None
+        self._not_before_s = 0.0
         self._sooner = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -170,13 +177,16 @@ class Presence:
         return bool(self._listeners or self._context.connections(PRESENCE))
 
     def _tell_in(self, delay_ms: int) -> None:
-        at_s = _now_s() + delay_ms / 1000
-        if self._at_s is None or at_s < self._at_s:
-            self._at_s = at_s
-            self._sooner.set()
+        self._tell_at(_now_s() + delay_ms / 1000)
         if self._task is None or self._task.done():
             # In the background: what is due is told before the room sleeps.
             self._task = self._context.background(self._run(), "presence")
+
+    def _tell_at(self, at_s: float) -> None:
+        at_s = max(at_s, self._not_before_s)
+        if self._at_s is None or at_s < self._at_s:
+            self._at_s = at_s
+            self._sooner.set()
 
     async def _run(self) -> None:
         while self._at_s is not None:
@@ -188,7 +198,9 @@ class Presence:
                 continue
             self._at_s = None
             self._tell()
-            self._at_s = self._state.next_expiry(_now_s())
+            expiry_s = self._state.next_expiry(_now_s())
+            if expiry_s is not None:
+                self._tell_at(expiry_s)
 
     def _tell(self) -> None:
         here = self.here
@@ -198,7 +210,9 @@ class Presence:
                 connection.send_frame(_frame(here))
             return
         self._told = here
-        if self._context.connections(PRESENCE):
+        listening = len(self._context.connections(PRESENCE))
+        if listening:
+            self._not_before_s = _now_s() + listening * LISTENER_MS / 1000
             self._context.broadcast(_frame(here), True, PRESENCE, None)
         for listener in self._listeners:
             listener(here)
