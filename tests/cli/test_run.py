@@ -88,7 +88,7 @@ async def test_an_event_stream_does_not_hold_up_the_end(tmp_path: Path) -> None:
     ("target", "sentence"),
     [
         ("nowhere:app", "there is no module 'nowhere' here"),
-        ("apps:nothing", "apps has no 'nothing'; it has app, two_classes, guarded"),
+        ("apps:nothing", "apps has no 'nothing'; it has app, desk, table, two_classes, guarded"),
         ("apps:not_an_app", "apps:not_an_app is a int, not a perdure App"),
         ("apps.py", "'apps.py' is a file; name the module instead: `perdure run apps:app`"),
     ],
