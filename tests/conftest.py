@@ -8,6 +8,11 @@ from collections.abc import Iterator
 import pytest
 import structlog
 from blockbuster import BlockBuster, BlockBusterFunction
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says more about what else the machine does than about us.
+settings.register_profile("perdure", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("perdure")
 
 MEANT_ON_THE_LOOP = {
     # The page cache answers in microseconds; DESIGN.md section 3 decides it so.

@@ -16,7 +16,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 SOURCES = HERE.parent.parent / "src"
-START_WITHIN_S = 20
+START_WITHIN_S = 60
 STOP_WITHIN_S = 10
 
 
