@@ -19,7 +19,7 @@ from perdure import App, ChatMessage, ChatRoom, Connection, tool
 SCRIPTS = {
     "weather": "scripted:tool=weather&delay_ms=20",
     "refund": "scripted:tool=refund&delay_ms=20",
-    "count": "scripted:count=80&delay_ms=50",
+    "count": "scripted:count=80&delay_ms=40",
     "fail": "scripted:count=20&delay_ms=20&error_at=8",
 }
 

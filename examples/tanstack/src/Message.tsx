@@ -42,7 +42,7 @@ function ToolCard({ part, onDecision }: { part: ToolCall; onDecision: OnDecision
           <Entry key={key} name={key} value={value} />
         ))}
         {state === 'done' && <Entry name="result" value={part.output} />}
-        {state === 'failed' && <Entry name="error" value={part.output} />}
+        {state === 'failed' && <Entry name="error" value={part.output?.error} />}
       </dl>
       {state === 'needs your approval' && (
         <div className="decision">
