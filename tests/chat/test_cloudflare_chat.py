@@ -32,19 +32,34 @@ async def test_a_turn_frame_by_frame(tmp_path: Path) -> None:
         asking, watching = Chat(runtime, Echo), Chat(runtime, Echo)
         asking.post("R", "Hi")
         assert await asking.end("R") == ("completed", "")
-        await until(lambda: len(watching.of(MESSAGES)) == 2)
-        await until(lambda: asking.of(MESSAGES))
+        await watching.until(MESSAGES, 2)
+        await asking.until(MESSAGES, 2)
         kinds = [frame["type"] for frame in watching.frames[2:]]
         assert kinds[0] == kinds[-1] == MESSAGES
         assert set(kinds[1:-1]) == {RESPONSE}
         assert [texts(frame) for frame in watching.of(MESSAGES)] == [["Hi"], ["Hi", "You said: Hi"]]
-        assert [texts(frame) for frame in asking.of(MESSAGES)] == [["Hi", "You said: Hi"]]
         types = [chunk["type"] for chunk in asking.chunks("R")]
         assert types[:3] == ["start", "start-step", "text-start"]
         assert types[-2:] == ["finish-step", "finish"]
         assert asking.chunks("R") == watching.chunks("R")
         assert [frame["seq"] for frame in asking.of(RESPONSE)[:-1]] == list(range(len(types)))
         assert asking.of(RESPONSE)[-1]["messageIds"] == ["Hi"]
+
+
+async def test_who_is_told_of_a_question(tmp_path: Path) -> None:
+    """Its sender shows it already, and gets the messages when all is said. The first time it gets them at once,
+    since what it was told on its arrival may have crossed with it."""
+    async with running(tmp_path, Echo) as runtime:
+        asking = Chat(runtime, Echo)
+        for number, text in enumerate(("one", "two"), start=1):
+            asking.post(f"R{number}", text)
+            await asking.end(f"R{number}")
+        await asking.until(MESSAGES, 3)
+        assert [texts(frame) for frame in asking.of(MESSAGES)] == [
+            ["one"],
+            ["one", "You said: one"],
+            ["one", "You said: one", "two", "You said: two"],
+        ]
 
 
 async def test_a_chunk_is_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

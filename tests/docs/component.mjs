@@ -3,10 +3,14 @@
 // Types `say` into the field, if there is one, sends the form, and waits for the text `until`.
 
 import { writeFile } from "node:fs/promises";
+import { register } from "node:module";
 import { pathToFileURL } from "node:url";
 import { JSDOM } from "jsdom";
 import { transformWithOxc } from "vite";
 import { readFile } from "node:fs/promises";
+
+// Packages that know the AI SDK by its plain name get the one that a reader installs.
+register("./cloudflare_versions.mjs", import.meta.url, { data: { sdk: "newest", ai: 6 } });
 
 const WITHIN_MS = 8_000;
 const { file, component, props, say, until } = JSON.parse(process.argv[2]);

@@ -105,6 +105,7 @@ def _double() -> App:
     return App([Support], data="data", limits=HURRIED, double_answer=True)
 
 
+AGENTS = "docs/how-to/cloudflare-agents.md"
 DURABLE = "docs/how-to/ai-sdk-durable-transport.md"
 
 COMPONENTS = {
@@ -119,6 +120,8 @@ COMPONENTS = {
         until="approval-requested AgreeRefuse",
         shows_questions=False,
     ),
+    "useAgent": Component(AGENTS, "Board", {"name": "anna"}, "app", until="count: 1", shows_questions=False),
+    "useAgentChat": Component(AGENTS, "Room", {"name": "anna"}, "app"),
     "useChat": Component("docs/how-to/use-chat.md", "Room", {"name": "anna"}, _plain),
     "durable transport": Component(DURABLE, "Room", {"name": "anna"}, _plain),
     "double answer": Component(DURABLE, "Room", {"name": "anna"}, _double, ("/api/durable-chat", "/api/chat")),
@@ -142,6 +145,7 @@ async def test_components_work(component: Component, tmp_path: Path) -> None:
             code = code.replace(*component.change)
         (tmp_path / "page.tsx").write_text(code)
         shutil.copy(Path(__file__).with_name("component.mjs"), tmp_path)
+        shutil.copy(NPM.with_name("cloudflare_versions.mjs"), tmp_path)
         asked = "Is my bike ready?"
         task = {
             "file": str(tmp_path / "page.tsx"),
@@ -150,7 +154,7 @@ async def test_components_work(component: Component, tmp_path: Path) -> None:
             "say": asked,
             "until": component.until,
         }
-        shown = await _node("component.mjs", json.dumps(task))
+        shown = await _node("--experimental-websocket", "component.mjs", json.dumps(task))
     assert component.until in shown
     assert (f"user: {asked}" in shown) == component.shows_questions
 

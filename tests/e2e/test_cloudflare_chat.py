@@ -6,11 +6,13 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
+from tests.client_matrix import shows
 from tests.e2e.cloudflare import Cloudflare, OpenChat, settled, stored, whole
 from tests.e2e.served import Served
 from tests.e2e.tab import words
 
 
+@shows("Cloudflare Agents", "send")
 def test_a_message_is_answered(open_chat: OpenChat, agents_server: Served, room_of: Callable[[str], str]) -> None:
     """Word by word; both sides then hold the same messages under the same ids."""
     room = room_of("words")
@@ -70,6 +72,7 @@ def test_a_page_that_is_opened_amid_an_answer(
     settled(agents_server, room, first, second)
 
 
+@shows("Cloudflare Agents", "stop")
 def test_stop(open_chat: OpenChat, agents_server: Served, room_of: Callable[[str], str]) -> None:
     """What was said stays, in every tab and in the room."""
     room = room_of("long")
@@ -98,6 +101,7 @@ def test_another_tab_stops(open_chat: OpenChat, room_of: Callable[[str], str]) -
     assert len(shown.answer.split()) < 400
 
 
+@shows("Cloudflare Agents", "regenerate")
 def test_regenerate(open_chat: OpenChat, agents_server: Served, room_of: Callable[[str], str]) -> None:
     """One question, one answer, another id than before, everywhere."""
     room = room_of("quick")
@@ -138,6 +142,7 @@ def test_an_edited_message_is_answered_anew(open_chat: OpenChat, room_of: Callab
     other.until(lambda other: other.messages == shown.messages)
 
 
+@shows("Cloudflare Agents", "error")
 def test_a_model_s_error_is_the_client_s(open_chat: OpenChat, room_of: Callable[[str], str]) -> None:
     """The reason is told, the words so far stay, a page that is opened afterwards knows it too; regenerate helps."""
     room = room_of("broken")
@@ -191,6 +196,7 @@ def test_set_messages(open_chat: OpenChat, agents_server: Served, room_of: Calla
     assert stored(agents_server, room) == kept
 
 
+@shows("Cloudflare Agents", "history")
 def test_history_after_a_reload(open_chat: OpenChat, agents_server: Served, room_of: Callable[[str], str]) -> None:
     """A page that opens has the messages, by its hook and by ``getAgentMessages``."""
     room = room_of("echo")

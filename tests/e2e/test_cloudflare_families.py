@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.client_matrix import shows
 from tests.e2e.cloudflare import Cloudflare, OpenChat, Shown, Tab, settled, whole
 from tests.e2e.served import Served
 from tests.e2e.tab import words
@@ -48,6 +49,8 @@ def open_party(cloudflare: Cloudflare, server: Served, room: str) -> Tab:
     return tab
 
 
+@shows("Cloudflare Agents", "families")
+@shows("PartySocket", "families", "send")
 def test_three_families_in_one_room(
     cloudflare: Cloudflare, open_chat: OpenChat, agents_server: Served, react7: React
 ) -> None:
@@ -96,6 +99,7 @@ def test_one_answer_on_all_screens(
     party.until(lambda shown: newest(shown) == ("AI", said))
 
 
+@shows("PartySocket", "resume", "history")
 def test_a_party_over_cuts_and_reloads(cloudflare: Cloudflare, agents_server: Served) -> None:
     """A page that comes back needs nothing but the first frame: the answer so far is in it."""
     room = f"words-{cloudflare.sdk}-{id(cloudflare)}"
@@ -109,6 +113,7 @@ def test_a_party_over_cuts_and_reloads(cloudflare: Cloudflare, agents_server: Se
     assert len([data for [data] in shown.told("message") if '"type":"all"' in data]) == 4
 
 
+@shows("PartySocket", "crash")
 def test_a_server_killed_under_all_of_them(cloudflare: Cloudflare, mortal_agents: Served, react7: React) -> None:
     """The answer goes on, on every screen."""
     agents = cloudflare.open("chat", mortal_agents.url, "TalkRoom", "words-1")

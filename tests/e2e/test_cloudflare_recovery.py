@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.client_matrix import shows
 from tests.e2e.cloudflare import Cloudflare, OpenChat, settled, whole
 from tests.e2e.line import Line
 from tests.e2e.served import Served
@@ -22,6 +23,7 @@ def agents_line(agents_server: Served) -> Iterator[Line]:
     line.close()
 
 
+@shows("Cloudflare Agents", "resume")
 def test_cuts_at_random_places(
     open_chat: OpenChat, agents_server: Served, agents_line: Line, room_of: RoomOf
 ) -> None:
@@ -85,6 +87,7 @@ def test_leaving_stops_nothing(open_chat: OpenChat, room_of: RoomOf) -> None:
     assert all(words(80).startswith(text or "") for _status, text in shown.seen)
 
 
+@shows("Cloudflare Agents", "crash")
 def test_a_server_killed_amid_an_answer(cloudflare: Cloudflare, mortal_agents: Served) -> None:
     """The answer goes on where it was, in the page that asked and in the one that looked on."""
     room = "words-1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tests.client_matrix import shows
 from tests.e2e.cloudflare import Cloudflare, OpenChat, Shown, settled
 from tests.e2e.served import Served
 
@@ -27,6 +28,7 @@ def assert_called(cloudflare: Cloudflare, shown: Shown, call: list[Any]) -> None
     assert calls == [call] * (len(calls) if cloudflare.sdk == "pinned" else 1)
 
 
+@shows("Cloudflare Agents", "tool")
 def test_a_tool_on_the_server(open_chat: OpenChat, agents_server: Served, room_of: RoomOf) -> None:
     """Its call and its result are parts of the answer, in every tab."""
     room = room_of("add")
@@ -38,6 +40,7 @@ def test_a_tool_on_the_server(open_chat: OpenChat, agents_server: Served, room_o
     settled(agents_server, room, tab, other)
 
 
+@shows("Cloudflare Agents", "client tool")
 def test_a_tool_in_the_browser(
     cloudflare: Cloudflare, open_chat: OpenChat, agents_server: Served, room_of: RoomOf
 ) -> None:
@@ -115,6 +118,7 @@ def test_a_denial(open_chat: OpenChat, agents_server: Served, room_of: RoomOf) -
     assert agents_server.post(f"/rpc/TalkRoom/{room}/launched", []) == {"result": 0}
 
 
+@shows("Cloudflare Agents", "approval")
 def test_an_approval_after_the_server_was_killed(cloudflare: Cloudflare, mortal_agents: Served) -> None:
     """The turn waits over the kill; a page that is opened afterwards agrees, and the tool runs once."""
     tab = cloudflare.open("chat", mortal_agents.url, "TalkRoom", "launch-1")

@@ -62,10 +62,10 @@ class Peer:
     ``offered``: it was offered an answer and has not taken it; until then it gets no live chunks. ``parked``: it has
     asked for an answer that is still to begin, ``probe_id`` being the name of its question. ``expects`` is an answer
     that it has given a result for, whose next leg it awaits. ``fresh``: it may have loaded the conversation before
-    it came.
+    it came. ``asked``: it has changed the conversation.
     """
 
-    __slots__ = ("connection", "expects", "fresh", "offered", "parked", "probe_id")
+    __slots__ = ("asked", "connection", "expects", "fresh", "offered", "parked", "probe_id")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -74,6 +74,7 @@ class Peer:
         self.probe_id: str | None = None
         self.expects: str | None = None
         self.fresh = False
+        self.asked = False
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -233,6 +234,8 @@ class CloudflareChat(RoomListener):
             for show, arguments in held:
                 show(*arguments)
             self._end_skipped("skipped")
+            if connection in self._peers:
+                self._peers[connection].asked = True
 
     def add(self, request: Request) -> None:
         """A request came to an answer: one that will begin, is being made, or is there already."""
@@ -498,10 +501,14 @@ class CloudflareChat(RoomListener):
     def _change_list(self, *changed: StoredMessage) -> None:
         """The conversation is another: it is sent once for all changes that come together, before what follows."""
         self._forget(*changed)
+        # Whoever did it shows it already; but what a client was told when it came may have crossed with the first
+        # thing that it says.
+        known = self._sender is not None and self._peers[self._sender].asked
+        without = self._sender if known else None
         if not self._list_due:
-            self._list_due, self._list_without = True, self._sender
+            self._list_due, self._list_without = True, without
             asyncio.get_running_loop().call_soon(self._send_list)
-        elif self._list_without is not self._sender:
+        elif self._list_without is not without:
             self._list_without = None
 
     def _send_list(self) -> None:
