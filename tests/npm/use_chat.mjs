@@ -108,8 +108,9 @@ function close({ tab: name }) {
 }
 
 const actions = {
-  send: (chat, { text, id, messageId }) => {
+  send: (chat, { text, id, messageId, files }) => {
     if (text === undefined) return chat.sendMessage();
+    if (files !== undefined) return chat.sendMessage({ text, files });
     if (id !== undefined) return chat.sendMessage({ id, role: "user", parts: [{ type: "text", text }] });
     return chat.sendMessage({ text, messageId });
   },
