@@ -125,11 +125,13 @@ def test_all_kinds_of_parts_fit(open_tab: OpenTab, room_of: RoomOf, width: int, 
     ]
     assert page.get_attribute(".sources a", "href") == "https://en.wikipedia.org/wiki/Weather"
     assert page.evaluate("document.querySelector('.picture img').naturalWidth") == 16
+    assert page.text_content(".usage") == "46 tokens"
     tab.picture(f"parts-{width}-{scheme}")
     widths = page.evaluate("[innerWidth, document.documentElement.scrollWidth, scroller.scrollWidth]")
     assert max(widths) == widths[0]
     tab.reload()
     assert page.evaluate(kinds) == expected
+    assert page.text_content(".usage") == "46 tokens"
 
 
 def test_files_go_with_a_message(open_tab: OpenTab, room_of: RoomOf, tmp_path: Path) -> None:

@@ -83,6 +83,21 @@ def test_an_answer_that_is_being_written_brings_its_parts() -> None:
     assert "data-parts" not in render_message(ANSWER)
 
 
+@pytest.mark.parametrize(
+    ("usage", "words"),
+    [
+        ({"totalTokens": 12_345, "inputTokens": 1}, "12,345 tokens"),
+        ({"inputTokens": 30, "outputTokens": 4}, "34 tokens"),
+        ({"outputTokens": None}, ""),
+        ("much", ""),
+        (None, ""),
+    ],
+)
+def test_what_an_answer_cost_is_told(usage: object, words: str) -> None:
+    """In the model's tokens, where it says so."""
+    assert f'<span class="usage">{words}</span>' in render_message({**ANSWER, "metadata": {"usage": usage}})
+
+
 def test_an_answer_that_failed_says_why() -> None:
     """In its own words if it has some."""
     assert "The model is overloaded." in render_message(

@@ -187,11 +187,26 @@ def _view(message: Mapping[str, Any], user: str | None, streaming_message_id: st
         "blocks": blocks_of(parts, settled=status != "streaming", waiting=status == "waiting") if answer else [],
         "files": [] if answer else [file_block(part) for part in parts if part.get("type") == "file"],
         "parts_json": json.dumps(parts, separators=(",", ":")) if status == "streaming" else "",
+        "usage": _usage(message.get("metadata") or {}) if answer else "",
         "version": int(branches.get("index", 0)),
         "versions": int(branches.get("count", 0)),
         "iso": _iso(message.get("timestamp")),
         "time": _clock(message.get("timestamp")),
     }
+
+
+def _usage(metadata: Mapping[str, Any]) -> str:
+    """What an answer cost, in words; "" where that is not known."""
+    usage = metadata.get("usage")
+    if not isinstance(usage, Mapping):
+        return ""
+    counts = (
+        [usage.get("totalTokens")]
+        if "totalTokens" in usage
+        else [usage.get("inputTokens"), usage.get("outputTokens")]
+    )
+    total = sum(count for count in counts if isinstance(count, int))
+    return f"{total:,} tokens" if total > 0 else ""
 
 
 def _colour(name: str) -> int:

@@ -13,12 +13,19 @@ export const toolName = (part) => (part.type === "dynamic-tool" ? part.toolName 
 export const partsOf = (message) =>
   message.parts ?? (message.content ? [{ type: "text", text: message.content, state: "done" }] : []);
 
+/** What an answer cost, in words; "" where that is not known. */
+export function usageText(usage) {
+  const total = usage?.totalTokens ?? (usage?.inputTokens ?? 0) + (usage?.outputTokens ?? 0);
+  return Number.isInteger(total) && total > 0 ? `${total.toLocaleString("en")} tokens` : "";
+}
+
 export const textOf = (parts) => parts.filter((part) => part.type === "text").map((part) => part.text).join("");
 
 export class Fold {
   #open = new Map(); // "text <id>" or "reasoning <id>" -> the part
 
   speaker = ""; // the name of the model that answers, where it says so
+  usage = null; // what it cost, in the model's tokens
 
   /** `parts` are the answer so far; a text that still grows says by `id` what its chunks call it. */
   constructor(parts) {
@@ -30,6 +37,7 @@ export class Fold {
 
   push(chunk) {
     if (typeof chunk.messageMetadata?.model === "string") this.speaker = chunk.messageMetadata.model;
+    if (chunk.messageMetadata?.usage) this.usage = chunk.messageMetadata.usage;
     switch (chunk.type) {
       case "start-step": this.parts.push({ type: "step-start" }); return;
       case "text-start": case "reasoning-start": return this.#begin(chunk);

@@ -3,7 +3,7 @@
 // Text from people and models enters by textContent and through markdown.js. HTML is taken from our
 // own server alone, where it was sanitised.
 
-import { Fold, partsOf, textOf } from "./fold.js";
+import { Fold, partsOf, textOf, usageText } from "./fold.js";
 import { decorateCode, reconcile } from "./markdown.js";
 import { PartsView, drawFile, template } from "./parts.js";
 
@@ -186,6 +186,7 @@ export class Transcript {
   #setAnswer(article, message) {
     setVersions(article, message.branches);
     setSpeaker(article, message.user);
+    setUsage(article, message.metadata?.usage);
     const status = message.status ?? "complete";
     if (status === "streaming") {
       this.#track(article, partsOf(message), "");
@@ -230,6 +231,7 @@ export class Transcript {
     const answer = this.#answers.get(frame.messageId);
     if (!answer && article.dataset.status === frame.status) return;
     if (!answer || textOf(answer.fold.parts) !== frame.content) return this.page.resync(); // a gap
+    if (answer.fold.usage) setUsage(article, answer.fold.usage);
     this.#settle(article, answer.fold.parts, frame.status, frame.error);
     this.page.words.announceAnswer(article);
     this.refine(frame.messageId);
@@ -274,6 +276,10 @@ function setSpeaker(article, name) {
   if (!name || who.textContent === name) return;
   who.textContent = name;
   article.setAttribute("aria-label", `Answer from ${name}`);
+}
+
+function setUsage(article, usage) {
+  article.querySelector(".usage").textContent = usageText(usage);
 }
 
 function setVersions(article, { index = 0, count = 1 } = {}) {
