@@ -27,12 +27,13 @@ State = dict[str, Any]
 class TanStackNode:
     """One node process with any number of clients of one version.
 
-    ``shows_late_results``: before 0.48 a client forgot in which message it had a call when it posted the approval,
-    and dropped the call's result; what the model made of it was shown.
+    ``is_newest``, or the pinned one. ``shows_late_results``: before 0.48 a client forgot in which message it had a
+    call when it posted the approval, and dropped the call's result; what the model made of it was shown.
     """
 
     def __init__(self, package: str) -> None:
-        self.shows_late_results = package == VERSIONS["newest"]
+        self.is_newest = package == VERSIONS["newest"]
+        self.shows_late_results = self.is_newest
         need("node", shutil.which("node") is not None, "apt-get install nodejs")
         for name in (package, "@durable-streams/tanstack-ai-transport"):
             need(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from itertools import count
 
@@ -328,6 +329,53 @@ def test_a_page_that_keeps_its_history_itself(node: TanStackNode, server: Served
     state = node.open(server.url, room, via, store=room).until_texts(*COUNTED)
     assert grew(state, words(80))
     assert (state["errors"], stored(server, room)) == ([], list(COUNTED))
+
+
+def until_settled(server: Served, room: str) -> str:
+    """Wait until the room's answer grows no more; what it says."""
+    before = ""
+    while (said := stored(server, room)[1][1]) != before:
+        before = said
+        time.sleep(0.3)
+    return said
+
+
+@pytest.fixture
+def newest(node: TanStackNode) -> TanStackNode:
+    """Clients of the newest version, which alone has `webSocket`."""
+    if not node.is_newest:
+        pytest.skip("the pinned version has no webSocket")
+    return node
+
+
+def test_over_a_socket(newest: TanStackNode, server: Served, line: Line) -> None:
+    """Cut at random places each word is there once; then a tool of the client, an approval, `reload`, a stop."""
+    room = new_room("words")
+    tab = newest.open(line.url, room, "socket")
+    tab.do("say", content="Count")
+    for place in sorted(random.sample(range(2, 78), 4)):
+        tab.until_said(f"word{place} ")
+        line.drop()
+    state = tab.until_texts(*COUNTED)
+    assert (grew(state, words(80)), state["errors"]) == (True, [])
+    room = new_room("both")
+    tab = newest.open(server.url, room, "socket", tools={"where": "Oslo"})
+    tab.do("say", content="Both")
+    state = tab.until_call("approval-requested", "c2")
+    approval = next(part["approval"]["id"] for part in parts(state, "tool-call") if part["id"] == "c2")
+    tab.do("approve", id=approval, approved=True)
+    said = [("user", "Both"), ("assistant", "Let me see. It is Oslo and 1 paid.")]
+    assert outputs(tab.until_texts(*said)) == {"c1": "Oslo", "c2": "1 paid"}
+    room = new_room("slow")
+    tab = newest.open(server.url, room, "socket")
+    for action in ("say", "reload"):
+        tab.do(action, content="Count")
+        tab.until_said("word10 ")
+        tab.do("stop")
+        kept = until_settled(server, room)
+        assert words(80) != kept
+        assert words(80).startswith(kept)
+    assert stored(server, room)[0] == ("user", "Count")
 
 
 @shows("TanStack AI", "crash")

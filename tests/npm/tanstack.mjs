@@ -1,7 +1,7 @@
 // ChatClient of TanStack AI, driven from outside: one command a line on stdin, one answer a line on stdout.
 // `node tanstack.mjs @tanstack/ai-client` runs it with the newest version, or name another package.
 //
-// {"do": "open", "name", "url", "room", "via": "sse" | "ndjson" | "session", "tools"?: {NAME: output | {"throws": text}},
+// {"do": "open", "name", "url", "room", "via": "sse" | "ndjson" | "socket" | "session", "tools"?: {NAME: output | {"throws": text}},
 //     "hydrate"?: bool, "store"?: NAME}
 //     a client in a room; `hydrate`: it asks the server for the history, `store`: it keeps it in a store of that name. A session subscribes anew whenever its subscription has failed, as applications do.
 // {"do": "say" | "stop" | "reload" | "approve" | "result", "name", ...}
@@ -11,9 +11,10 @@
 
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
+import { JSDOM } from "jsdom";
 import { durableStreamConnection } from "@durable-streams/tanstack-ai-transport";
 
-const { ChatClient, fetchHttpStream, fetchServerSentEvents } = await import(process.argv[2]);
+const { ChatClient, fetchHttpStream, fetchServerSentEvents, webSocket } = await import(process.argv[2]);
 
 // Warnings of the packages would be taken for answers.
 console.log = console.warn = console.error;
@@ -32,6 +33,11 @@ const persistenceIn = (store) => ({
 const connections = {
   sse: (url, room, options) => fetchServerSentEvents(`${url}/api/chat?threadId=${room}`, options),
   ndjson: (url, room, options) => fetchHttpStream(`${url}/api/chat?format=ndjson`, options),
+  socket: (url, room, { reconnect }) =>
+    webSocket(`${url.replace("http", "ws")}/api/chat/runs?threadId=${room}`, {
+      reconnect,
+      WebSocketImpl: new JSDOM("", { url }).window.WebSocket, // node has none of its own before version 22
+    }),
   session: (url, room, { fetchClient }) => {
     const connection = durableStreamConnection({ sendUrl: `${url}/api/chat/${room}/session`, fetchClient });
     return { send: connection.send, subscribe: connection.subscribe };

@@ -40,6 +40,7 @@ from .rpc import Rpc
 from .session import Sessions
 from .streams.surface import StreamSurface, is_stream_path
 from .tanstack import ChatPosts, TanStack
+from .tanstack_socket import TanStackSocket
 from .websocket import CLOSE_TRY_LATER, serve_socket
 
 log = structlog.get_logger("perdure.server")
@@ -102,6 +103,7 @@ class Server:
         self._rooms_at_root = rooms_at_root
         self._agents = AgentRoutes(runtime, door, room_class)
         self._chat_socket: ChatSocket | None = None
+        self._run_socket: TanStackSocket | None = None
         self._starting: asyncio.Task[None] | None = None
         self._start_lock = asyncio.Lock()
         cors = Middleware(
@@ -141,6 +143,7 @@ class Server:
             helix = Helix(self.runtime, self._door, self._room_class, chat)
             tanstack = TanStack(self.runtime, self._door, self._room_class)
             posts = ChatPosts(self._door, chat, tanstack)
+            self._run_socket = TanStackSocket(self.runtime, self._door, chat, tanstack)
             routes += [
                 Route("/api/chat", _endpoint(posts.post), methods=["POST"]),
                 Route("/api/chat", _endpoint(tanstack.get)),
@@ -203,6 +206,9 @@ class Server:
             return
         if self._chat_socket is not None and route_path(scope) == "/api/chat/ws":
             await self._chat_socket(scope, receive, send)
+            return
+        if self._run_socket is not None and route_path(scope) == "/api/chat/runs":
+            await self._run_socket(scope, receive, send)
             return
         object_id: ObjectId | PerdureError
         try:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -125,7 +125,7 @@ class TanStack:
     def __init__(self, runtime: Runtime, door: Door, room_class: type[ChatRoom]) -> None:
         self._runtime = runtime
         self._door = door
-        self._class = room_class
+        self.room_class = room_class
         self._frames: WeakValueDictionary[tuple[Any, ...], RunFrames] = WeakValueDictionary()
         self._rooms: OrderedDict[str, str] = OrderedDict()
 
@@ -140,10 +140,9 @@ class TanStack:
         framing = _framing(request)
         after = _after(request)
         parsed = parse_run_input(body, message_bytes_max=self._runtime.limits.message_bytes_max)
-        object_id = self._runtime.object_id(self._class, parsed.thread_id)
+        object_id = self._runtime.object_id(self.room_class, parsed.thread_id)
         self._door.enter(user, object_id.name)
-        self._remember(parsed.run_id, object_id.name)
-        source = await self._take(object_id, parsed, user, only_known=after is not None)
+        source = await self.take(object_id, parsed, user, only_known=after is not None)
         return self._events(source, parsed.thread_id, parsed.run_id, after, framing)
 
     async def get(self, request: Request) -> ASGIApp:
@@ -157,7 +156,16 @@ class TanStack:
 
     # --- a run
 
-    async def _take(self, object_id: ObjectId, parsed: RunInput, user: User, *, only_known: bool) -> RunSource | None:
+    async def take(
+        self, object_id: ObjectId, parsed: RunInput, user: User, *, only_known: bool = False
+    ) -> RunSource | None:
+        """Do what an admitted user asks for, once; where to read what comes of it, if anything does.
+
+        Raises:
+            RemoteProtocolError: ``only_known``, and the room does not know the run; or it ended long ago.
+            PerdureError: in many other ways; nothing was done then.
+        """
+        self._remember(parsed.run_id, object_id.name)
         tools = [ToolSpec(tool.name, tool.description, tool.parameters) for tool in parsed.tools]
         asked = Asked(parsed.run_id, parsed.messages, parsed.new_message, user.name, tools or None)
 
@@ -167,40 +175,41 @@ class TanStack:
             if only_known and Runs(room.storage).find(parsed.run_id) is None:
                 raise RemoteProtocolError(f"there is no run {parsed.run_id!r} to go on with")
             run = take_asked(room, await prepare_asked(room, asked))
-            if run.answer_id is None:
-                return None
-            if run.leg == WHOLE:
-                return _whole(room, object_id, run)
-            if room.streams.find(stream_name(run.answer_id, run.leg)) is None:
-                raise RemoteProtocolError("this run ended long ago: its answer is in the messages")
-            answer = room.transcript.find(run.answer_id)
-            earlier = [] if answer is None else known_before(room.streams, answer, run.leg)
-            parts = [] if answer is None else answer.message.parts
-            return RunSource(object_id, run.answer_id, run.leg, tuple(earlier), parts)
+            return None if run.answer_id is None else _source_of(room, object_id, run)
 
         return await self._runtime.run_in(object_id, work)
 
     async def _join(self, request: Request, run_id: str, thread_id: str | None) -> ASGIApp:
         framing = _framing(request)
         after = _after(request)
+        user = await self._door.admit(request)
+        source = await self.find(user, run_id, thread_id)
+        return self._events(source, source.object_id.name, run_id, after, framing)
+
+    async def find(self, user: User, run_id: str, thread_id: str | None, *, whole: bool = True) -> RunSource:
+        """Where a run is read that an admitted user names: its answer from the beginning, or (not ``whole``) what the
+        run itself tells.
+
+        Raises:
+            RemoteProtocolError: there is no such run, or it is not known in which thread.
+            Forbidden: the user may not enter the room.
+        """
         answer_id, _, room_name = run_id.partition(_ROOM_MARK)
         room_name = thread_id or room_name or self._rooms.get(run_id, "")
-        user = await self._door.admit(request)
         if not room_name:
             raise RemoteProtocolError(f"there is no run {run_id[:80]!r}, or its address does not name the thread")
-        object_id = self._runtime.object_id(self._class, room_name)
+        object_id = self._runtime.object_id(self.room_class, room_name)
         self._door.enter(user, room_name)
 
         async def work(instance: Instance) -> RunSource:
             room = instance.object
             assert isinstance(room, ChatRoom)
             run = Runs(room.storage).find(run_id) or Run(answer_id, WHOLE)
-            return _whole(room, object_id, run)
+            return _whole(room, object_id, run) if whole else _source_of(room, object_id, run)
 
-        source = await self._runtime.run_in(object_id, work) if self._runtime.exists(object_id) else None
-        if source is None:
+        if not self._runtime.exists(object_id):
             raise RemoteProtocolError(f"there is no run {run_id[:80]!r}")
-        return self._events(source, room_name, run_id, after, framing)
+        return await self._runtime.run_in(object_id, work)
 
     def _remember(self, run_id: str, room: str) -> None:
         self._rooms[run_id] = room
@@ -216,13 +225,18 @@ class TanStack:
         if source is None:
             blocks = _once(empty_run(thread_id, run_id, framing, after))
         else:
-            blocks = self._blocks(source, run_id, after, framing)
+            blocks = self.blocks(source, run_id, after, framing)
         headers = {"content-type": CONTENT_TYPES[framing], **HEADERS}
         return EventStream(blocks, headers, keep_alive=KEEP_ALIVES[framing])
 
-    async def _blocks(
+    async def blocks(
         self, source: RunSource, run_id: str, after: EventId | None, framing: Framing
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
+        """The run's events after that one (None: from `accepted` on), as they become durable, to its end.
+
+        Raises:
+            StreamNotFound, ObjectReset: the room cannot be read any more.
+        """
         frames = await self._frames_of(source, framing)
         position = frames.earlier
         if after is None:
@@ -275,7 +289,7 @@ class TanStack:
     # --- a thread
 
     async def _hydrate(self, request: Request, thread_id: str) -> ASGIApp:
-        object_id = self._runtime.object_id(self._class, thread_id)
+        object_id = self._runtime.object_id(self.room_class, thread_id)
         await self._door.admit(request, object_id.name)
         limit, before = _page_of(request)
         empty: dict[str, Any] = {"messages": [], "activeRun": None, "interrupts": None}
@@ -288,6 +302,18 @@ class TanStack:
             return {**empty, **_hydration(room, limit, before)}
 
         return json_reply(await self._runtime.run_in(object_id, work))
+
+
+def _source_of(room: ChatRoom, object_id: ObjectId, run: Run) -> RunSource:
+    """What a run tells: a leg of an answer, or all of it."""
+    if run.leg == WHOLE or run.answer_id is None:
+        return _whole(room, object_id, run)
+    if room.streams.find(stream_name(run.answer_id, run.leg)) is None:
+        raise RemoteProtocolError("this run ended long ago: its answer is in the messages")
+    answer = room.transcript.find(run.answer_id)
+    earlier = [] if answer is None else known_before(room.streams, answer, run.leg)
+    parts = [] if answer is None else answer.message.parts
+    return RunSource(object_id, run.answer_id, run.leg, tuple(earlier), parts)
 
 
 def _whole(room: ChatRoom, object_id: ObjectId, run: Run) -> RunSource:
