@@ -418,3 +418,24 @@ def test_without_scripts_the_conversation_can_be_read(browser: Browser) -> None:
     assert page.is_hidden("#composer")
     assert page.is_visible("noscript p")
     context.close()
+
+
+def test_a_text_grows_above_the_sources(room: Room) -> None:
+    """Sources come last, whenever they were told; dots say that more is to come while nothing else does."""
+    page = room.page
+    source = {"type": "source-url", "sourceId": "s", "url": "https://example.com", "title": "Example"}
+    room.open(QUESTION)
+    room.send({"type": "message", "message": EMPTY, "offset": "0_2"}, chunks(source, offset="0_3"))
+    page.wait_for_selector(".sources")
+    page.wait_for_selector(".typing", state="visible")
+    room.send(chunks({"type": "text-start", "id": "t"}, offset="0_4"), delta("See **the", "0_5"))
+    page.wait_for_selector(".body .tail")
+    assert page.is_hidden(".typing")
+    assert page.eval_on_selector_all(".parts > *", "all => all.map((each) => each.dataset.kind)") == [
+        "text",
+        "sources",
+    ]
+    room.send(chunks({"type": "text-end", "id": "t"}, offset="0_6"))
+    page.wait_for_selector(".typing", state="visible")
+    room.send(complete("See **the", "0_7"))
+    page.wait_for_selector(".typing", state="hidden")

@@ -70,8 +70,10 @@ export class PartsView {
         else this.container.append(fresh);
         node = fresh;
       }
-      this.#draw(node, kind, part, live && index === blocks.length - 1, waiting);
+      this.#draw(node, kind, part, live && part.state === "streaming", waiting);
     });
+    const growing = live && blocks.some(({ kind, part }) => kind === "text" && part.state === "streaming");
+    this.container.toggleAttribute("data-growing", growing); // else dots say that more is to come
     while (this.container.children.length > blocks.length) this.container.lastElementChild.remove();
   }
 
