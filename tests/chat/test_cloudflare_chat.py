@@ -12,6 +12,7 @@ from tests.chat.rooms import Echo, lead, led_room
 from tests.running import HURRIED, hibernated, running, until
 
 from perdure import ChatRoom, TurnContext, tool
+from perdure.chat.room import REQUEST_BODY_BYTES_MAX
 from perdure.objects.connections import Connection
 from perdure.wire.cloudflare_chat import Answer
 from perdure.wire.ui_chunks import Chunk, ToolInputAvailable
@@ -254,6 +255,35 @@ async def test_frames_larger_than_messages(tmp_path: Path) -> None:
         assert chat.text("R1") == "You said: Hi"
         with pytest.raises(Exception, match="chat_frame_bytes_max allows 5,000"):
             chat.post("R2", "z" * 5_000)
+
+
+class Styled(ChatRoom):
+    """Answers as the page wishes."""
+
+    async def respond(self, turn: TurnContext) -> AsyncIterator[str | Chunk]:
+        yield str(self.request_body(turn.turn_id))
+
+
+async def test_what_a_page_sends_beside_its_messages(tmp_path: Path) -> None:
+    """It is there for the turn that answers the request. ``request_body_bytes_max``, on both sides."""
+    async with running(tmp_path, Styled) as runtime:
+        chat = Chat(runtime, Styled)
+        chat.post("R1", "one", style="short", clientTools=[])
+        assert await chat.end("R1") == ("completed", "")
+        chat.post("R2", "two")
+        await chat.end("R2")
+        chat.post("R3", "three", style="x" * (REQUEST_BODY_BYTES_MAX - len('{"style":""}')))
+        assert await chat.end("R3") == ("completed", "")
+        chat.post("R4", "four", style="x" * REQUEST_BODY_BYTES_MAX)
+        outcome, error = await chat.end("R4")
+        assert (chat.text("R1"), chat.text("R2")) == ("{'style': 'short'}", "{}")
+        assert outcome == "error"
+        assert "request_body_bytes_max allows 65,536" in error
+        assert [message.id for message in await runtime.get(Styled, "r").messages() if message.role == "user"] == [
+            "one",
+            "two",
+            "three",
+        ]
 
 
 async def test_a_room_without_a_model(tmp_path: Path) -> None:

@@ -45,6 +45,10 @@ class GameBoard(Agent):
         return count
 
     @callable
+    async def make_child(self, name: str) -> None:
+        await self.sub_agent(GameBoard, name)
+
+    @callable
     async def later(self, delay_s: float, value: Any) -> Any:
         await asyncio.sleep(delay_s)
         return value

@@ -153,7 +153,7 @@ def test_a_cut_line(open_tab: Open, agents_server: Served) -> None:
 def test_an_unknown_agent_is_the_end(open_tab: Open) -> None:
     """The client is told why, and does not try again."""
     [ended] = open_tab("Nobody").until(lambda shown: shown.told("ended")).told("ended")
-    assert ended == [1008, "there is no agent 'nobody' here (known: blank-agent, game-board)"]
+    assert ended == [1008, "there is no agent 'nobody' here (known: blank-agent, game-board, talk-room)"]
 
 
 def test_requests_over_http(agents_server: Served, name: str) -> None:
@@ -167,6 +167,23 @@ def test_requests_over_http(agents_server: Served, name: str) -> None:
         assert response.status == 400
     with agents_server.open("/agents/blank-agent/a") as response:
         assert response.status == 404
+
+
+def test_a_child_of_an_agent(cloudflare: Cloudflare, agents_server: Served, name: str) -> None:
+    """`sub` leads to it when its parent has made it, with a state of its own; before that there is nothing."""
+    address = {"url": agents_server.url, "agent": "GameBoard", "name": name}
+    sub = [{"agent": "GameBoard", "name": "child"}]
+    early = cloudflare.open("agent", sub=sub, **address)
+    [[code, _reason]] = early.until(lambda shown: shown.told("ended")).told("ended")
+    assert code == 1008
+    parent = cloudflare.open("agent", **address)
+    parent.until_identified()
+    assert parent.call("make_child", "child") == {"value": None}
+    child = cloudflare.open("agent", sub=sub, **address)
+    child.until_identified()
+    assert child.call("add", 5) == {"value": 5}
+    child.until(lambda shown: shown.state == {"count": 5})
+    assert parent.shown().state == {"count": 0}
 
 
 def test_a_killed_server(cloudflare: Cloudflare, mortal_agents: Served) -> None:

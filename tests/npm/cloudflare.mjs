@@ -49,9 +49,9 @@ const lines = (tab) => (event) => {
 
 const address = (command) => {
   const url = new URL(command.url);
-  const { agent, name, query } = command;
+  const { agent, name, query, sub } = command;
   const quick = { minReconnectionDelay: 50, maxReconnectionDelay: 200, reconnectionDelayGrowFactor: 1 };
-  return { host: url.host, protocol: "ws", agent, name, ...(query ? { query } : {}), ...quick };
+  return { host: url.host, protocol: "ws", agent, name, ...(query ? { query } : {}), ...(sub ? { sub } : {}), ...quick };
 };
 
 // --- kinds of tabs

@@ -15,7 +15,7 @@ regenerate-message     a user's message         make its answer again; what came
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -100,17 +100,23 @@ def _submit(room: ChatRoom, chat: CloudflareChat, connection: Connection, post: 
     answer = Answer(post.id)
     try:
         request = _read(room, post)
+        room.check_request_body(_body(request))
         with chat.acting_for(connection):
             submitted = _take(room, request, connection.user)
             if submitted is None or submitted.answer_id is None:
                 connection.send_frame(answer.done("completed"))
             else:
+                if body := _body(request):
+                    room.keep_request_body(submitted.answer_id, body)
                 chat.add(_request(post.id, connection, request, submitted))
     except Busy:
         chat.show_conversation(connection)  # the client shows its message already
         connection.send_frame(answer.done("skipped"))
     except PerdureError as error:
         connection.send_frame(answer.failed(str(error)))
+    except Exception:
+        connection.send_frame(answer.failed("something went wrong in the room; it has been logged"))
+        raise
 
 
 def _read(room: ChatRoom, post: ChatPost) -> ChatRequest:
@@ -119,6 +125,11 @@ def _read(room: ChatRoom, post: ChatPost) -> ChatRequest:
         raise RemoteProtocolError("the request's body is not a JSON object")
     limit = room.context.runtime.limits.message_bytes_max
     return read_chat_request(fields, chat_id=room.name, message_bytes_max=limit)
+
+
+def _body(request: ChatRequest) -> dict[str, Any]:
+    """What the application's page sent with a request."""
+    return {name: value for name, value in request.extra.items() if name != "clientTools"}
 
 
 def _request(request_id: str, connection: Connection, request: ChatRequest, submitted: Submitted) -> Request:

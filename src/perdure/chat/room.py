@@ -53,6 +53,12 @@ PAGE_MESSAGES_MAX = 1_001
 CLIENT_TOOLS_MAX = 128
 """Tools that clients of one room may bring."""
 
+REQUEST_BODY_BYTES_MAX = 64 * 1024
+"""Bytes of the fields of its own, as JSON, that a page sends with a request."""
+
+REQUEST_BODIES_KEPT = 16
+"""Answers of which a room knows what their requests brought."""
+
 CONTINUATIONS_MAX = 3
 """Interruptions after which the default `ChatRoom.on_interrupted` still continues an answer."""
 
@@ -304,6 +310,26 @@ class ChatRoom(Agent):
         if stored is None or stored.role != "assistant":
             return None
         return replay_of(stored, self.streams)
+
+    def request_body(self, answer_id: str) -> dict[str, Any]:
+        """What a page sent beside the messages with its request for an answer, like `useAgentChat`'s ``body``.
+
+        For `respond`: ``self.request_body(turn.turn_id)``. The newest `REQUEST_BODIES_KEPT` are kept.
+        """
+        bodies: dict[str, dict[str, Any]] = self.storage.get("_request_bodies", {})
+        return bodies.get(answer_id, {})
+
+    def check_request_body(self, body: dict[str, Any]) -> None:
+        """Raises LimitExceeded where it is larger than ``request_body_bytes_max``."""
+        if body and (size := len(msgspec.json.encode(body))) > REQUEST_BODY_BYTES_MAX:
+            raise LimitExceeded("request_body_bytes_max", size, REQUEST_BODY_BYTES_MAX)
+
+    def keep_request_body(self, answer_id: str, body: dict[str, Any]) -> None:
+        """Keep it for `request_body`."""
+        bodies: dict[str, dict[str, Any]] = self.storage.get("_request_bodies", {})
+        bodies.pop(answer_id, None)
+        kept = list(bodies.items())[1 - REQUEST_BODIES_KEPT :]
+        self.storage.put("_request_bodies", {**dict(kept), answer_id: body})
 
     def branches_of(self, message_id: str) -> Alternatives:
         """Which of the alternatives of its place a message is."""

@@ -3,6 +3,7 @@
 ::
 
     WS   /agents/{class}/{name}                an agent or a room, spoken to by `AgentClient` and `useAgent`
+    WS   .../sub/{class}/{name}                a child of it that is there, and so on
     GET  /agents/{class}/{name}/get-messages   a room's messages, [UIMessage, ...]: for `useAgentChat`
     *    /agents/{class}/{name}[/...]          the object's own `on_request`: for `agentFetch`
     WS   /parties/{party}/{room}               a room, spoken to with durable-chat's frames
@@ -52,14 +53,22 @@ class AgentRoutes:
             for party in USUAL_PARTIES:
                 self._parties.setdefault(party, room_class)
 
-    def agent(self, class_name: str, name: str) -> ObjectId:
-        """The agent or room at ``/agents/{class_name}/{name}``.
+    def agent(self, pieces: list[str]) -> tuple[ObjectId, str]:
+        """The agent or room at ``/agents/`` and these segments: ``[class, name, "sub", class, name, ...]``; and the
+        path below it.
 
         Raises:
-            RemoteProtocolError: there is no such class (400, as Cloudflare's router answers).
+            RemoteProtocolError: there is no such class (400, as Cloudflare's router answers), or no such child.
             InvalidName, LimitExceeded: nothing can bear that name.
         """
-        return self._object_id(self._agents, "agent", class_name, name)
+        found = self._object_id(self._agents, "agent", pieces[0], pieces[1])
+        rest = pieces[2:]
+        while rest[:1] == ["sub"] and len(rest) >= 3:
+            found = self._object_id(self._agents, "agent", rest[1], f"{found.name}/{rest[2]}")
+            rest = rest[3:]
+            if not self._runtime.exists(found):  # children are made by their parents
+                raise RemoteProtocolError(f"there is no sub-agent {found.name[:80]!r}")
+        return found, "/".join(rest)
 
     def party(self, party: str, name: str) -> ObjectId:
         """The room at ``/parties/{party}/{name}``. Raises as `agent` does."""
@@ -74,10 +83,11 @@ class AgentRoutes:
 
     async def request(self, request: Request) -> ASGIApp | None:
         """An HTTP request to an agent or a room. None: it answers none."""
-        object_id = self.agent(request.path_params["class"], request.path_params["name"])
+        given = request.path_params
+        object_id, path = self.agent([given["class"], given["name"], *given.get("path", "").split("/")])
         await self._door.admit(request, object_id.name)
         is_room = issubclass(self._runtime.classes[object_id.class_name], ChatRoom)
-        if is_room and request.path_params.get("path") == GET_MESSAGES and request.method in ("GET", "HEAD"):
+        if is_room and path == GET_MESSAGES and request.method in ("GET", "HEAD"):
             return json_reply(await self._messages(object_id))
 
         async def handle(instance: Instance) -> Any:

@@ -226,7 +226,7 @@ class Server:
             is_room = issubclass(self.runtime.classes[object_id.class_name], ChatRoom)
             return object_id, "room" if is_room else ""
         if pieces[0] == "agents" and len(pieces) >= 3:
-            return self._agents.agent(pieces[1], pieces[2]), "agents"
+            return self._agents.agent(pieces[1:])[0], "agents"
         if pieces[0] == "parties" and len(pieces) >= 3:
             return self._agents.party(pieces[1], pieces[2]), "party"
         if self._rooms_at_root and len(pieces) == 1 and self._room_class is not None:
