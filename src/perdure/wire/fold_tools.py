@@ -152,16 +152,14 @@ class ToolParts:
     def approval_request(self, chunk: ToolApprovalRequest) -> None:
         part = self._find(chunk.tool_call_id)
         part["state"] = "approval-requested"
-        approval: dict[str, Any] = {"id": chunk.approval_id}
-        for name, value in (
-            ("descriptor", chunk.approval_descriptor),
-            ("requestReason", chunk.reason),
-            ("isAutomatic", chunk.is_automatic or None),
-            ("signature", chunk.signature),
-        ):
-            if value is not None:
-                approval[name] = value
-        part["approval"] = approval
+        newer = {
+            "descriptor": chunk.approval_descriptor,
+            "requestReason": chunk.reason,
+            "isAutomatic": chunk.is_automatic or None,
+            "signature": chunk.signature,
+        }
+        told = {name: value for name, value in newer.items() if value is not None}
+        part["approval"] = {"id": chunk.approval_id, **told}
 
     def output_available(self, chunk: ToolOutputAvailable) -> None:
         part = self._find(chunk.tool_call_id)
