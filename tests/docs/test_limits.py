@@ -19,6 +19,7 @@ PAGE = REPOSITORY / "docs" / "reference" / "limits.md"
 SOURCE = REPOSITORY / "src" / "perdure"
 
 NO_LIMITS_OF_USERS = {
+    "perdure.models.pydantic_ai.errors.ERROR_CHARACTERS_MAX": "how much of a provider's sentence is told",
     "perdure.models.continuation.OVERLAP_CHARACTERS_MAX": "how far back repeated words are looked for",
     "perdure.models.demo_answer.TOPIC_CHARACTERS_MAX": "how much of a question the demo's script repeats",
     "perdure.server.streams.accelerator.PLAIN_PATHS_MAX": "a cache",
