@@ -135,7 +135,9 @@ async def test_a_message_for_people_only(tmp_path: Path) -> None:
         response = await client.post("/api/chat", json=user_turn("Hello, Ann"))
         assert (response.status_code, response.text) == (200, "data: [DONE]\n\n")
         durable = await client.post("/api/durable-chat", json=user_turn("Hello, Ben", message_id="m2"))
-        assert durable.status_code == 422
+        assert durable.status_code == 201
+        told = await client.get(durable.headers["location"], params={"offset": "-1"})
+        assert (told.json(), told.headers["stream-closed"]) == ([], "true")
         named = await client.post("/api/chat", json=user_turn("Hello, @echo", message_id="m3"))
         assert '"delta":"You said: Hello, @echo"' in named.text
         stored = (await client.get("/api/chat/r/messages")).json()
