@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from ..errors import LimitExceeded, ModelError, NoSuchFile, PerdureError, RemoteProtocolError, UnsupportedFile
 from ..objects.object import Context
@@ -71,8 +71,7 @@ class RoomFiles:
         self._limits = context.runtime.limits
         self._types = tuple(types)
         self._room = context.object_id.name
-        self._own_path = f"{API_URL}/{quote(self._room, safe='')}/files/"
-        self._own_url = f"{api_url.rstrip('/')}/{quote(self._room, safe='')}/files/"
+        self._api_url = api_url.rstrip("/")
         self._removing = False
         self.store = FileStore(context.storage)
 
@@ -80,14 +79,17 @@ class RoomFiles:
 
     def url(self, file_id: str) -> str:
         """The address of a file of this room, as messages hold it."""
-        return self._own_url + file_id
+        return f"{self._api_url}/{quote(self._room, safe='')}/files/{file_id}"
 
     def id_of(self, url: str) -> str | None:
         """The id in the address of a file of this room, wherever the server is mounted; None for any other."""
-        path, _, file_id = url.partition("?")[0].partition("#")[0].rpartition("/")
-        if len(file_id) != 32 or not _FILE_ID_CHARACTERS.issuperset(file_id):
+        pieces = url.partition("?")[0].partition("#")[0].rsplit("/", 3)
+        if len(pieces) != 4:
             return None
-        return file_id if path.endswith(self._own_path[:-1]) or path == self._own_url[:-1] else None
+        api_url, room, files, file_id = pieces
+        own = (api_url == self._api_url or api_url.endswith(API_URL)) and unquote(room) == self._room
+        own = own and files == "files" and len(file_id) == 32 and _FILE_ID_CHARACTERS.issuperset(file_id)
+        return file_id if own else None
 
     def find(self, file_id: str) -> StoredFile:
         """The file of that id.
