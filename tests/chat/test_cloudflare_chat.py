@@ -152,6 +152,13 @@ async def test_a_question_that_waits(tmp_path: Path) -> None:
         lead(room, "two", "2", None)
         assert await second.end("R2") == ("completed", "")
         assert (first.text("R2"), second.text("R1")) == ("2", "1")
+        await until(lambda: texts(first.of(MESSAGES)[-1]) == ["one", "1", "two", "2"])
+        assert [texts(frame) for frame in second.of(MESSAGES)] == [
+            ["one"],
+            ["one", "two"],
+            ["one", "1", "two"],
+            ["one", "1", "two", "2"],
+        ]
 
 
 async def test_a_cancelled_request(tmp_path: Path) -> None:

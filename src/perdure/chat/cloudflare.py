@@ -17,36 +17,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from ..agents.protocol import AGENTS
 from ..objects.connections import Connection
 from ..wire.cloudflare_chat import (
     CLEARED,
     Answer,
     TurnEnd,
-    messages_frame,
     none_frame,
     pending_frame,
     resuming_frame,
     updated_frame,
 )
 from ..wire.deltas import join_deltas
-from ..wire.messages import ChatMessage, encode_message
 from ..wire.target import for_target
 from ..wire.ui_chunks import Abort, Chunk, Error
+from .cloudflare_conversation import Conversation
+from .cloudflare_peers import Direct, Live, Peer, Request, remember
 from .listener import RoomListener
 from .transcript import StoredMessage
 from .turn import Outcome, Turn
 
 if TYPE_CHECKING:
     from .room import ChatRoom
-
-HISTORY_MESSAGES = 1_000
-"""The newest messages, which a client is given as the conversation."""
-
-REMEMBERED_MAX = 256
-"""Ids of ended legs, and of clients that left amid one, that are remembered for when they come back."""
 
 _REQUEST_KEY = "_agents_request"
 """The newest answer that a request asked for, and the request's id."""
@@ -56,79 +48,6 @@ _HOW_IT_ENDED = (b'{"type":"error"', b'{"type":"abort"')
 _ENDS: dict[Outcome, TurnEnd] = {"complete": "completed", "waiting": "completed", "aborted": "aborted"}
 
 
-class Peer:
-    """What the room knows of one client.
-
-    ``offered``: it was offered an answer and has not taken it; until then it gets no live chunks. ``parked``: it has
-    asked for an answer that is still to begin, ``probe_id`` being the name of its question. ``expects`` is an answer
-    that it has given a result for, whose next leg it awaits. ``fresh``: it may have loaded the conversation before
-    it came. ``asked``: it has changed the conversation.
-    """
-
-    __slots__ = ("asked", "connection", "expects", "fresh", "offered", "parked", "probe_id")
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.offered = False
-        self.parked = False
-        self.probe_id: str | None = None
-        self.expects: str | None = None
-        self.fresh = False
-        self.asked = False
-
-
-class Request(msgspec.Struct, frozen=True):
-    """A client's request, and what came of it: the leg of an answer.
-
-    ``whole``: the client has nothing of the answer yet, so it gets it from its start; else it gets the leg alone.
-    ``message_ids`` are those of the messages that are answered.
-    """
-
-    id: str
-    connection: Connection
-    question_id: str
-    answer_id: str
-    leg: int = 1
-    whole: bool = True
-    message_ids: tuple[str, ...] = ()
-
-
-class _Direct:
-    """A client that gets the running leg under the id of a request of its own."""
-
-    __slots__ = ("answer", "request", "skip")
-
-    def __init__(self, request: Request, skip: int) -> None:
-        self.request = request
-        self.answer = Answer(request.id)
-        self.skip = skip
-
-
-class _Live:
-    """The running leg, as it is shown: ``earlier`` chunks of the legs before it stand in for its ``start``."""
-
-    __slots__ = ("answer", "direct", "earlier", "message_ids", "taken", "turn")
-
-    def __init__(self, turn: Turn, answer: Answer, message_ids: tuple[str, ...], earlier: int) -> None:
-        self.turn = turn
-        self.answer = answer
-        self.message_ids = message_ids
-        self.earlier = earlier
-        self.direct: dict[Connection, _Direct] = {}
-        self.taken: set[Peer] = set()
-        """Who has taken the offer of it."""
-
-    @property
-    def skip(self) -> int:
-        """Chunks of the leg that are not shown to all: its ``start``, where earlier ones have been."""
-        return 1 if self.turn.leg > 1 else 0
-
-    @property
-    def names(self) -> tuple[str, str]:
-        """The ids that anyone may know it by."""
-        return self.answer.request_id, self.turn.answer.id
-
-
 class CloudflareChat(RoomListener):
     """Shows one room's events to these clients, and answers what they ask of running answers."""
 
@@ -136,7 +55,7 @@ class CloudflareChat(RoomListener):
         self._room = room
         self._peers: dict[Connection, Peer] = {}
         self._followers: tuple[Connection, ...] | None = None
-        self._live: _Live | None = None
+        self._live: Live | None = None
         self._recent: dict[str, str] = {}
         self._cut_off: dict[str, str] = {}
         self._requests: list[Request] = []
@@ -144,8 +63,7 @@ class CloudflareChat(RoomListener):
         self._sender: Connection | None = None
         self._list_due = False
         self._list_without: Connection | None = None
-        self._encoded: dict[str, msgspec.Raw] = {}
-        self._list_frames: dict[bool, bytes] = {}
+        self._conversation = Conversation(room.transcript)
         for connection in room.connections():
             if connection.protocol == AGENTS:
                 self._peers[connection] = Peer(connection)
@@ -164,7 +82,7 @@ class CloudflareChat(RoomListener):
             self._offer(peer, self._live.answer.request_id, None)
             return
         if self._room.transcript.last() is not None:
-            connection.send_frame(self._list_frame(connect=True))
+            connection.send_frame(self._conversation.frame(connect=True))
         if missed in self._recent:
             self._offer(peer, missed, None)  # older clients do not ask, and await the end of what they had
 
@@ -175,30 +93,31 @@ class CloudflareChat(RoomListener):
         if self._live is not None:
             direct = self._live.direct.pop(connection, None)
             if direct is None and peer is not None and not peer.offered:
-                _remember(self._cut_off, connection.id, self._live.answer.request_id)
+                remember(self._cut_off, connection.id, self._live.answer.request_id)
 
     def peer(self, connection: Connection) -> Peer:
         """What is known of a client."""
-        return self._peers[connection]
+        return self._peers.get(connection) or Peer(connection)
 
     # --- events
 
     def on_message(self, stored: StoredMessage) -> None:
         """The conversation has grown: all but the client that did it are told."""
-        self._change_list(stored)
+        self._conversation.put(stored)
+        self._change_list()
 
     def on_removed(self, removed: list[StoredMessage]) -> None:
         """It has shrunk."""
-        self._change_list(*removed)
+        self._conversation.remove(removed)
+        self._change_list()
 
     def on_updated(self, stored: StoredMessage) -> None:
         """A result or an approval has come in."""
-        self._forget(stored)
+        self._conversation.put(stored)
         self._show(self._send_updated, stored)
 
     def on_turn(self, turn: Turn, *, new: bool) -> None:
         """A leg begins."""
-        self._forget(turn.answer)
         self._show(self._begin, turn)
 
     def on_chunk(self, turn: Turn, chunk: Chunk, data: bytes) -> None:
@@ -208,7 +127,7 @@ class CloudflareChat(RoomListener):
 
     def on_settled(self, turn: Turn, outcome: Outcome, error: str | None) -> None:
         """The leg has ended."""
-        self._forget(turn.answer)
+        self._conversation.put(turn.answer)
         self._show(self._end, outcome, error)
 
     def _show(self, show: Callable[..., None], *arguments: Any) -> None:
@@ -251,9 +170,9 @@ class CloudflareChat(RoomListener):
                 self._send_replay(request.connection, Answer(request.id), stored.id, replay=False)
             self._send_end(request.connection, Answer(request.id), stored, replay=False)
 
-    def _join(self, live: _Live, request: Request) -> None:
+    def _join(self, live: Live, request: Request) -> None:
         """The client asked for what is being said already: it gets it under its own id, too."""
-        direct = live.direct[request.connection] = _Direct(request, live.skip if request.whole else 0)
+        direct = live.direct[request.connection] = Direct(request, live.skip if request.whole else 0)
         self._followers = None
         if request.whole:
             self._send_replay(request.connection, direct.answer, request.answer_id, replay=False)
@@ -285,7 +204,7 @@ class CloudflareChat(RoomListener):
     def show_conversation(self, connection: Connection, *, connect: bool = False) -> None:
         """Tell one client the conversation; ``connect``: it has just come, and keeps what it has yet to send."""
         self.peer(connection).fresh = False
-        connection.send_frame(self._list_frame(connect=connect))
+        connection.send_frame(self._conversation.frame(connect=connect))
 
     # --- the handshake of a client that comes amid an answer
 
@@ -303,7 +222,7 @@ class CloudflareChat(RoomListener):
             self.show_conversation(peer.connection, connect=True)
         last = self._room.transcript.last()
         if last is not None and last.status == "failed":
-            _remember(self._recent, last.id, last.id)
+            remember(self._recent, last.id, last.id)
             self._offer(peer, last.id, probe_id)
         else:
             peer.connection.send_frame(none_frame(probe_id))
@@ -374,7 +293,7 @@ class CloudflareChat(RoomListener):
                 self._offer(peer, live.answer.request_id, peer.probe_id)
         self._end_skipped("skipped")
 
-    def _show_leg(self, turn: Turn) -> _Live:
+    def _show_leg(self, turn: Turn) -> Live:
         """The leg is what is shown from now on."""
         asked = self._take_requests(turn)
         name = turn.answer.id
@@ -390,12 +309,12 @@ class CloudflareChat(RoomListener):
             answer_id, request_id = self._room.storage.get(_REQUEST_KEY, ["", ""])
             name = request_id if answer_id == turn.answer.id else name
         replay = self._room.replay(turn.answer.id)
-        live = _Live(turn, Answer(name), message_ids, len(replay.prefix) if replay is not None else 0)
+        live = Live(turn, Answer(name), message_ids, len(replay.prefix) if replay is not None else 0)
         for request in asked:
             if not request.connection.closed:
-                live.direct[request.connection] = _Direct(request, live.skip if request.whole else 0)
+                live.direct[request.connection] = Direct(request, live.skip if request.whole else 0)
         self._live, self._followers = live, None
-        _remember(self._recent, name, turn.answer.id)
+        remember(self._recent, name, turn.answer.id)
         return live
 
     def _take_requests(self, turn: Turn) -> list[Request]:
@@ -498,13 +417,12 @@ class CloudflareChat(RoomListener):
 
     # --- the conversation
 
-    def _change_list(self, *changed: StoredMessage) -> None:
+    def _change_list(self) -> None:
         """The conversation is another: it is sent once for all changes that come together, before what follows."""
-        self._forget(*changed)
         # Whoever did it shows it already; but what a client was told when it came may have crossed with the first
         # thing that it says.
-        known = self._sender is not None and self._peers[self._sender].asked
-        without = self._sender if known else None
+        sender = self._peers.get(self._sender) if self._sender is not None else None
+        without = self._sender if sender is not None and sender.asked else None
         if not self._list_due:
             self._list_due, self._list_without = True, without
             asyncio.get_running_loop().call_soon(self._send_list)
@@ -516,42 +434,4 @@ class CloudflareChat(RoomListener):
             self._list_due = False
             audience = tuple(item for item in self._peers if item is not self._list_without)
             if audience:
-                self._send(audience, self._list_frame())
-
-    def _forget(self, *changed: StoredMessage) -> None:
-        """These messages are no longer as they were encoded."""
-        self._list_frames.clear()
-        for stored in changed:
-            self._encoded.pop(stored.id, None)
-
-    def _list_frame(self, *, connect: bool = False) -> bytes:
-        frame = self._list_frames.get(connect)
-        if frame is None:
-            encoded = {}
-            for stored in self._room.transcript.newest(HISTORY_MESSAGES):
-                if _is_shown(stored):
-                    raw = self._encoded.get(stored.id)
-                    encoded[stored.id] = raw if raw is not None else msgspec.Raw(encode_message(stored.message))
-            self._encoded = encoded
-            frame = self._list_frames[connect] = messages_frame(list(encoded.values()), connect=connect)
-        return frame
-
-
-def room_history(room: ChatRoom) -> list[ChatMessage]:
-    """The conversation for a client that opens: the newest messages as they are stored.
-
-    An answer that is being made is replayed to it from its start; what an earlier leg said of it is here.
-    """
-    return [item.message for item in room.transcript.newest(HISTORY_MESSAGES) if _is_shown(item)]
-
-
-def _is_shown(stored: StoredMessage) -> bool:
-    return stored.status != "streaming" or bool(stored.message.parts)
-
-
-def _remember(memory: dict[str, str], name: str, value: str) -> None:
-    """Keep the newest."""
-    memory.pop(name, None)
-    memory[name] = value
-    if len(memory) > REMEMBERED_MAX:
-        del memory[next(iter(memory))]
+                self._send(audience, self._conversation.frame())

@@ -39,7 +39,9 @@ from ..wire.cloudflare_chat import (
 from ..wire.json_text import decode_json
 from ..wire.messages import ChatMessage
 from ..wire.ui_requests import ChatRequest, client_tools, read_chat_request
-from .cloudflare import CloudflareChat, Request, room_history
+from .cloudflare import CloudflareChat
+from .cloudflare_conversation import room_history
+from .cloudflare_peers import Request
 from .submitted import Submitted
 from .tool_calls import StoredCall
 

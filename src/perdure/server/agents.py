@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from ..agents.agent import Agent
-from ..chat.cloudflare import room_history
+from ..chat.cloudflare_conversation import room_history
 from ..chat.room import ChatRoom
 from ..errors import RemoteProtocolError
 from ..objects.instance import Instance
