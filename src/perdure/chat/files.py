@@ -135,7 +135,7 @@ class RoomFiles:
     # --- what is taken
 
     def check(self, media_type: str | None, filename: str | None, start: bytes, size: int | None) -> str:
-        """Whether the room takes a file that begins with ``start``; its media type.
+        """Whether the room takes a file that begins with ``start`` and has a place for it; its media type.
 
         Where the sender does not know the type (None, ``application/octet-stream``), the first bytes may tell.
 
@@ -143,6 +143,11 @@ class RoomFiles:
             UnsupportedFile: not of this type, or it is not what it says.
             LimitExceeded: ``file_bytes_max``, ``filename_bytes_max``, ``room_files_max``, ``room_files_bytes_max``.
         """
+        kind = self._check_kind(media_type, filename, start)
+        self._check_room(size or 0)
+        return kind
+
+    def _check_kind(self, media_type: str | None, filename: str | None, start: bytes) -> str:
         kind = UNKNOWN_TYPE if media_type is None else parse_media_type(media_type)
         if kind == UNKNOWN_TYPE:
             kind = sniff_media_type(start) or kind
@@ -151,7 +156,6 @@ class RoomFiles:
         if (found := contradiction(kind, start)) is not None:
             raise UnsupportedFile(f"the file is called {kind}, but it is {found}")
         _check("filename_bytes_max", len((filename or "").encode()), FILENAME_BYTES_MAX)
-        self._check_room(size or 0)
         return kind
 
     def _check_room(self, size: int) -> None:
@@ -264,14 +268,14 @@ class RoomFiles:
             return part
         data_url = self._to_store(part)
         if data_url is not None:
+            _check("file_bytes_max", data_url.size, self._limits.file_bytes_max)
             data = data_url.decode()
             media_type = self.check(_type_of(part, data_url), _name_of(part), data[:START_BYTES], len(data))
             part = self._part_of(part, self._store(media_type, _name_of(part), data))
         url = part["url"]
         if is_data_url(url):
             small = parse_data_url(url)
-            data = small.decode()
-            kind = self.check(_type_of(part, small), _name_of(part), data[:START_BYTES], len(data))
+            kind = self._check_kind(_type_of(part, small), _name_of(part), small.decode()[:START_BYTES])
             return {**part, "mediaType": kind}
         file_id = self.id_of(url)
         if file_id is None:
