@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -52,12 +53,31 @@ NAMES = ["claude", "gpt", "gpt-4", "Dr. No"]
         ("~~~\n@claude\n~~~", []),
         ("```\n@claude", []),
         ("a ` tick @claude", ["claude"]),
+        ("a ` tick @claude\n\nanother ` tick", ["claude"]),
+        ("`@claude\nin two lines`", []),
+        ("`a` @claude `b`", ["claude"]),
+        ("``a` @claude", ["claude"]),
         ("", []),
     ],
 )
 def test_what_is_a_mention(text: str, named: list[str]) -> None:
     """A name behind an @: not in code, in addresses, or in longer names."""
     assert mentions(text, NAMES) == named
+
+
+@pytest.mark.parametrize("piece", ["`", "`a", "``` ", "\n```\n", "@", "@claude", "~~~\n", "\n \n", " `@gpt"])
+def test_no_text_holds_up_the_room(piece: str) -> None:
+    """A megabyte of the worst is read in a moment."""
+    started = time.process_time()
+    mentions((piece * 1_000_000)[:1_000_000] + "@", NAMES)
+    mentions("".join("`" * count + "a" for count in range(1_400)) + "@", NAMES)
+    assert time.process_time() - started < 2
+
+
+def test_names_are_looked_for_so_far() -> None:
+    """``mention_characters_max``, to the character."""
+    assert mentions("x" * (65_536 - 8) + " @claude", NAMES) == ["claude"]
+    assert mentions("x" * (65_536 - 7) + " @claude", NAMES) == []
 
 
 def test_nobody_is_named_where_there_is_nobody() -> None:

@@ -19,24 +19,49 @@ from ..wire.messages import ChatMessage
 DEFAULT_MODEL = ""
 """Stands for the class's ``model`` (or its ``respond``) where models are named."""
 
+MENTION_CHARACTERS_MAX = 65_536
+"""How far into a text names are looked for: reading a megabyte would hold up other rooms."""
+
 _FENCED = re.compile(r"^ {0,3}(```+|~~~+).*?(?:^ {0,3}\1[`~]*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
-_CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)", re.DOTALL)
+_BACKTICKS = re.compile(r"`+")
+_BLANK_LINE = re.compile(r"\n[ \t]*\n")
 
 
 def mentions(text: str, names: Iterable[str]) -> list[str]:
     """The names that a text mentions, each once, in order; case does not matter.
 
     No mention is what stands in code (fenced, or in backticks), in the middle of a word, an e-mail or web
-    address (``ann@claude.ai``, ``@claude.ai``), or in a longer name (``@claude-2``).
+    address (``ann@claude.ai``, ``@claude.ai``), in a longer name (``@claude-2``), or behind
+    `MENTION_CHARACTERS_MAX`.
     """
     known = {name.lower(): name for name in names}
     if "@" not in text or not known:
         return []
-    bare = _CODE_SPAN.sub(" ", _FENCED.sub(" ", text))
+    text = text[:MENTION_CHARACTERS_MAX]
+    bare = "\n\n".join(map(_without_code_spans, _BLANK_LINE.split(_FENCED.sub("\n\n", text))))
     # The longest first: `gpt-4` before `gpt`.
     choice = "|".join(re.escape(name) for name in sorted(known, key=len, reverse=True))
     found = re.findall(rf"(?<![\w@/.\-+])@({choice})(?![\w@/]|[-.:]\w)", bare, re.IGNORECASE)
     return list(dict.fromkeys(known[name.lower()] for name in found))
+
+
+def _without_code_spans(paragraph: str) -> str:
+    """Without what stands between two runs of as many backticks. In linear time, whatever the text."""
+    runs = list(_BACKTICKS.finditer(paragraph))
+    newest: dict[int, int] = {}  # by length: the nearest run of it behind the one that is looked at
+    closing: list[int | None] = [None] * len(runs)
+    for index in range(len(runs) - 1, -1, -1):
+        length = len(runs[index].group())
+        closing[index] = newest.get(length)
+        newest[length] = index
+    kept, position, index = [], 0, 0
+    while index < len(runs):
+        end = closing[index]
+        if end is not None:
+            kept.append(paragraph[position : runs[index].start()])
+            position, index = runs[end].end(), end
+        index += 1
+    return " ".join([*kept, paragraph[position:]])
 
 
 def speaker_of(message: ChatMessage) -> str:
