@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.errors import RemoteProtocolError
+from perdure.errors import LimitExceeded, RemoteProtocolError
 from perdure.wire.files import (
     contradiction,
     is_data_url,
@@ -80,6 +80,16 @@ def test_any_bytes_come_back(data: bytes) -> None:
     percent = parse_data_url(f"data:a/b,{quote_from_bytes(data)}")
     assert (percent.decode(), percent.size) == (data, len(data))
     assert b"".join(percent.pieces(6)) == data
+
+
+def test_only_base64_is_long() -> None:
+    """``percent_data_characters_max``: what is not Base64 is for short texts."""
+    assert len(parse_data_url("data:text/plain," + "x" * 262_144).decode()) == 262_144
+    longer = parse_data_url("data:text/plain," + "x" * 262_145)
+    with pytest.raises(LimitExceeded, match="percent_data_characters_max"):
+        longer.decode()
+    with pytest.raises(LimitExceeded, match="percent_data_characters_max"):
+        list(longer.pieces(3))
 
 
 def test_patterns_allow_types() -> None:
