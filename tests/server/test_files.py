@@ -369,6 +369,11 @@ async def test_forms_that_are_not_taken(tmp_path: Path) -> None:
         fits = await client.post("/api/chat/r/files", data={"a": field.decode()}, files={"f": note})
         assert fits.status_code == 201
         assert await status(data={"a": field.decode() + "x"}, files={"f": note}) == (413, limit)
+        fields = {f"a{number}": "" for number in range(99)}
+        fits = await client.post("/api/chat/r/files", data=fields, files={"f": note})
+        assert fits.status_code == 201
+        more = await status(data={**fields, "b": ""}, files={"f": note})
+        assert more == (413, "form_fields_max allows 100 at most, this has 101")
         assert await totals(app.runtime) == (1, 8)
 
 

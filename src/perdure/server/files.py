@@ -44,6 +44,9 @@ FILE_URL_VALID_S = 3_600
 FORM_BYTES_MAX = 64 * 1024
 """Bytes of a form with a file that are not the file's."""
 
+FORM_FIELDS_MAX = 100
+"""Fields of a form with a file."""
+
 SHOWN_TYPES = frozenset(
     {
         "image/png",
@@ -242,10 +245,13 @@ async def _receive_form(request: Request, receiver: _Receiver, content_type: str
     """Take the one file of a form; its other fields are passed over."""
     parser = MultipartParser(boundary_of(content_type))
     in_file = False
-    others = 0
+    others = fields = 0
     async for piece in request.stream():
         for event in parser.feed(piece):
             if isinstance(event, PartStart):
+                fields += 1
+                if fields > FORM_FIELDS_MAX:
+                    raise LimitExceeded("form_fields_max", fields, FORM_FIELDS_MAX)
                 in_file = event.filename is not None
                 if in_file:
                     if receiver.started:
