@@ -40,6 +40,9 @@ from .turn import Outcome, Turn
 if TYPE_CHECKING:
     from .room import ChatRoom
 
+SETTLE_MS = 200
+"""After an answer's end, until its clients are told the conversation as the room has it."""
+
 _REQUEST_KEY = "_agents_request"
 """The newest answer that a request asked for, and the request's id."""
 
@@ -64,6 +67,8 @@ class CloudflareChat(RoomListener):
         self._list_due = False
         self._list_without: Connection | None = None
         self._conversation = Conversation(room.transcript)
+        self._unsettled: set[Connection] = set()
+        self._settling: asyncio.Task[None] | None = None
         for connection in room.connections():
             if connection.protocol == AGENTS:
                 self._peers[connection] = Peer(connection)
@@ -244,7 +249,7 @@ class CloudflareChat(RoomListener):
         if stored.status != "failed":  # older clients drop what they are replayed when an error follows
             self._send_replay(peer.connection, answer, stored.id, replay=True)
         self._send_end(peer.connection, answer, stored, replay=True)
-        self.show_conversation(peer.connection)
+        self._settle(peer.connection)
 
     def _offer(self, peer: Peer, request_id: str, probe_id: str | None) -> None:
         """Offer an answer. The client gets no live chunks of it until it takes the offer: it has begun anew.
@@ -353,9 +358,7 @@ class CloudflareChat(RoomListener):
                     self._send(audience, answer.failed(error or "the answer failed", message_ids))
                 else:
                     self._send(audience, answer.done(_ENDS[outcome], message_ids))
-            # Then the answer as it is kept: for whoever has missed some of it, or has looked away after a stop.
-            self._list_due, self._list_without = True, None
-            self._send_list()
+            self._settle(*self._peers)
         self._end_skipped("skipped")
         asyncio.get_running_loop().call_soon(self._release)
 
@@ -435,3 +438,20 @@ class CloudflareChat(RoomListener):
             audience = tuple(item for item in self._peers if item is not self._list_without)
             if audience:
                 self._send(audience, self._conversation.frame())
+
+    def _settle(self, *connections: Connection) -> None:
+        """Tell these clients, in a moment, the answer as it is kept: some have missed of it, or looked away.
+
+        Not at once: they show a message that comes whole before they have taken in its chunks.
+        """
+        self._unsettled.update(connections)
+        if self._settling is None:
+            self._settling = self._room.background(self._send_settled(), name="settle")
+
+    async def _send_settled(self) -> None:
+        await asyncio.sleep(SETTLE_MS / 1000)
+        self._settling = None
+        audience = tuple(item for item in self._peers if item in self._unsettled)
+        self._unsettled.clear()
+        if audience:
+            self._send(audience, self._conversation.frame())
