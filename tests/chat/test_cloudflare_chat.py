@@ -229,6 +229,24 @@ async def test_requests_that_overlap(tmp_path: Path, policy: str) -> None:
         assert await chat.end("R3") == ("completed", "")
 
 
+async def test_a_question_that_is_removed(tmp_path: Path) -> None:
+    """Somebody else empties the room: the request that waits ends, and so does the one that is answered."""
+    room = led_room()
+    async with running(tmp_path, room) as runtime:
+        first, second, other = (Chat(runtime, room) for _client in range(3))
+        first.post("R1", "one")
+        lead(room, "one", "1")
+        await until(lambda: first.text("R1") == "1")
+        second.post("R2", "two")
+        await until(lambda: texts(other.of(MESSAGES)[-1]) == ["one", "two"])
+        other.send("cf_agent_chat_clear")
+        assert await first.end("R1") == ("aborted", "")
+        assert await second.end("R2") == ("skipped", "")
+        assert first.of("cf_agent_chat_clear") == [{"type": "cf_agent_chat_clear"}]
+        assert other.of("cf_agent_chat_clear") == []
+        assert await runtime.get(room, "r").messages() == []
+
+
 async def test_refused_requests(tmp_path: Path) -> None:
     """The sender is told why, under the request's id, and nothing is said."""
     async with running(tmp_path, Echo) as runtime:

@@ -112,9 +112,11 @@ class CloudflareChat(RoomListener):
         self._change_list()
 
     def on_removed(self, removed: list[StoredMessage]) -> None:
-        """It has shrunk."""
+        """It has shrunk; what was to be answered may be gone."""
         self._conversation.remove(removed)
         self._change_list()
+        self._show(self._end_skipped, "skipped")
+        asyncio.get_running_loop().call_soon(self._release)
 
     def on_updated(self, stored: StoredMessage) -> None:
         """A result or an approval has come in."""
