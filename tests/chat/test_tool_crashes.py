@@ -45,6 +45,8 @@ class Counted(ChatRoom):
     migrations = (*ChatRoom.migrations, "CREATE TABLE effects(n INTEGER PRIMARY KEY)")
     sent: ClassVar[Counter[str]] = Counter()
     paid: ClassVar[dict[str, int]] = {}
+    killed: ClassVar[list[Runtime]] = []
+    """Processes that have been killed: what they still do, until the test has stopped them, is nothing."""
 
     async def on_interrupted(self, turn: Any) -> Any:
         return "continue"
@@ -58,7 +60,8 @@ class Counted(ChatRoom):
     @tool
     async def send(self, call: ToolCall) -> str:
         """Do something in the world that cannot be done twice."""
-        self.sent[call.idempotency_key] += 1
+        if self.context.runtime not in self.killed:
+            self.sent[call.idempotency_key] += 1
         await asyncio.sleep(0.004)
         return "sent"
 
@@ -67,13 +70,16 @@ class Counted(ChatRoom):
         """Do something in a world that knows idempotency keys."""
         yield 0
         await asyncio.sleep(0.002)
-        yield self.paid.setdefault(call.idempotency_key, len(self.paid) + 1)
+        if self.context.runtime not in self.killed:
+            self.paid.setdefault(call.idempotency_key, len(self.paid) + 1)
+        yield self.paid.get(call.idempotency_key, 0)
 
 
 async def test_no_call_is_carried_out_twice(tmp_path: Path) -> None:
     """Killed at random, also in the middle of a write, again and again; each room's answers end whole."""
     Counted.sent.clear()
     Counted.paid.clear()
+    Counted.killed.clear()
     chance = random.Random(4)
     folder, asked = tmp_path / "0", 0
     for number in range(1, CRASHES + 1):
@@ -83,6 +89,7 @@ async def test_no_call_is_carried_out_twice(tmp_path: Path) -> None:
                 await runtime.get(Counted, "r").submit(f"Go {asked}", id=f"m{asked}")
             await asyncio.sleep(chance.choice([0, 0.002, 0.005, 0.01, 0.03]) * chance.random())
             after = await killed(runtime, tmp_path / str(number), mid_write=True)
+            Counted.killed.append(runtime)
         shutil.rmtree(folder)
         folder = after
     async with running(folder, Counted) as runtime:

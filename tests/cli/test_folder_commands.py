@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -48,7 +49,8 @@ def _check(tmp_path: Path) -> None:
     assert room["createdMs"] <= room["activeMs"]
 
     facts = json.loads(perdure("inspect", "general", "--json", *data).stdout)
-    assert facts["tables"] == [{"name": "messages", "rows": 2}, {"name": "room", "rows": 1}]
+    tables = {table["name"]: table["rows"] for table in facts["tables"]}
+    assert (tables["messages"], tables["room"], tables["tool_calls"]) == (2, 1, 0)
     (stream,) = facts["streams"]
     assert stream["position"] > 20
     assert not stream["closed"]
@@ -108,7 +110,7 @@ def test_tables_for_people(talking: Serving, tmp_path: Path) -> None:
     shown = perdure("inspect", "general", *data).stdout
     assert shown.startswith("Room/general\n")
     assert "at the next start: work was under way" in shown
-    assert "messages  2" in shown
+    assert re.search(r"messages +2\b", shown)
     assert "open at" in shown
 
 

@@ -53,7 +53,11 @@ async def _still_works(client: Room, text: str = "Hello") -> None:
         ("7", "a frame is a JSON object, not a number"),
         ("{}", "a frame has a `type`, and it is text"),
         ('{"type":7}', "a frame has a `type`, and it is text"),
-        ('{"type":"dance"}', "there is no frame of type 'dance'; a client sends message, stop, retry or ping"),
+        (
+            '{"type":"dance"}',
+            "there is no frame of type 'dance'; a client sends message, edit, regenerate, branch, approve, result, "
+            "typing, stop, retry or ping",
+        ),
         ('{"type":"message"}', "a message has `content`, and it is text"),
         ('{"type":"message","content":{"a":1}}', "a message has `content`, and it is text"),
         ('{"type":"message","content":" \\n"}', "a message must not be empty"),
