@@ -36,8 +36,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server that is killed and started again, and ends live connections every 300 ms."""
-    yield from run_served(durable_server(tmp_path_factory.mktemp("mortal"), ROTATE_MS="300"))
+    """A server that is killed and started again, and ends live connections every 1.1 s.
+
+    After three that last less than a second the npm client takes to long polls.
+    """
+    yield from run_served(durable_server(tmp_path_factory.mktemp("mortal"), ROTATE_MS="1100"))
 
 
 @pytest.fixture
