@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import subprocess
 import time
 from pathlib import Path
@@ -134,19 +135,35 @@ class Terminal:
         deadline = time.monotonic() + 15
         while self.seen.count(text) < times:
             assert time.monotonic() < deadline, self.seen
-            try:
-                self.seen += os.read(self._mine, 4096).decode(errors="replace")
-            except OSError:
-                raise AssertionError(f"it ended: {self.seen}") from None
+            assert self._read(deadline), f"it ended: {self.seen}"
+
+    def leave(self) -> int:
+        """Ctrl-C at the prompt: while an answer is still ending it would stop that."""
+        deadline = time.monotonic() + 15
+        while not self.seen.endswith("› "):
+            assert time.monotonic() < deadline, self.seen
+            self._read(deadline)
+        self.type("\x03")
+        return self.close()
 
     def close(self) -> int:
-        try:
-            while data := os.read(self._mine, 4096):
-                self.seen += data.decode(errors="replace")
-        except OSError:
-            pass  # Linux's way to say that the other end is closed
+        """The code with which it ends by itself."""
+        deadline = time.monotonic() + 15
+        while self._read(deadline):
+            assert time.monotonic() < deadline, self.seen
         os.close(self._mine)
         return self.process.wait(10)
+
+    def _read(self, deadline: float) -> bool:
+        """What has come until the deadline; False at the end."""
+        if not select.select([self._mine], [], [], max(0, deadline - time.monotonic()))[0]:
+            return True
+        try:
+            data = os.read(self._mine, 4096)
+        except OSError:  # Linux's way to say that the other end is closed
+            return False
+        self.seen += data.decode(errors="replace")
+        return bool(data)
 
 
 def _take_terminal() -> None:
@@ -167,8 +184,7 @@ def test_ctrl_c_stops_the_answer_then_leaves(tmp_path: Path) -> None:
         terminal.type("\x03")
         terminal.wait_for("(stopped)")
         terminal.wait_for("› ", times=2)
-        terminal.type("\x03")
-        assert terminal.close() == 0
+        assert terminal.leave() == 0
         assert "answer: word1 word2 word3" in terminal.seen.replace("\x1b[1m", "").replace("\x1b[0m", "")
         again = Terminal("chat", f"{server.url}/chat/general")
         again.wait_for("(stopped)")
@@ -185,8 +201,7 @@ def test_a_terminal_shows_what_others_say(tmp_path: Path) -> None:
         assert perdure("chat", f"{server.url}/chat/general", "--user", "Ann", input="good day").returncode == 0
         terminal.wait_for("Ann: good day")
         terminal.wait_for("word10")
-        terminal.type("\x03")
-        assert terminal.close() == 0
+        assert terminal.leave() == 0
 
 
 def test_a_terminal_shows_which_model_answers(tmp_path: Path) -> None:
@@ -196,8 +211,7 @@ def test_a_terminal_shows_which_model_answers(tmp_path: Path) -> None:
         terminal.wait_for("› ")
         terminal.type("@one @two\n")
         terminal.wait_for("word10", times=2)
-        terminal.type("\x03")
-        assert terminal.close() == 0
+        assert terminal.leave() == 0
         seen = terminal.seen.replace("\x1b[1m", "").replace("\x1b[0m", "")
         assert seen.index("one: word1 ") < seen.index("two: word1 ")
 
@@ -218,8 +232,7 @@ def test_a_tool_is_allowed_or_not(tmp_path: Path) -> None:
         terminal.type("n\n")
         terminal.wait_for("[refund: refused]")
         terminal.wait_for("so I cannot say.")
-        terminal.type("\x03")
-        assert terminal.close() == 0
+        assert terminal.leave() == 0
         done = perdure("chat", "general", "--server", server.url, input="Refund order 19")
         assert done.returncode == 1
         assert done.stdout.startswith("Let me ask `refund`.")
@@ -233,11 +246,9 @@ def test_a_result_is_typed(tmp_path: Path) -> None:
         terminal.wait_for("› ")
         other = Terminal("chat", f"{server.url}/chat/general", "--user", "Bob")
         terminal.wait_for("(here: Ann, Bob)")
-        other.type("\x03")
-        assert other.close() == 0
+        assert other.leave() == 0
         terminal.type("Where am I?\n")
         terminal.wait_for("Its result: ")
         terminal.type('{"city": "Lisbon"}\n')
         terminal.wait_for('`locate` says: `{"city": "Lisbon"}`.')
-        terminal.type("\x03")
-        assert terminal.close() == 0
+        assert terminal.leave() == 0

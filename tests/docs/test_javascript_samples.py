@@ -121,6 +121,7 @@ COMPONENTS = {
         shows_questions=False,
     ),
     "useAgent": Component(AGENTS, "Board", {"name": "anna"}, "app", until="count: 1", shows_questions=False),
+    "PartySocket": Component(AGENTS, "Party", {"name": "anna"}, "app", until="AI: You said: Is my bike ready?"),
     "useAgentChat": Component(AGENTS, "Room", {"name": "anna"}, "app"),
     "useChat": Component("docs/how-to/use-chat.md", "Room", {"name": "anna"}, _plain),
     "durable transport": Component(DURABLE, "Room", {"name": "anna"}, _plain),

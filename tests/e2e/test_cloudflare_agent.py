@@ -145,7 +145,7 @@ def test_a_cut_line(open_tab: Open, agents_server: Served) -> None:
     line.mend()
     shown = tab.until(lambda shown: "queued" in shown.results and shown.identified)
     assert shown.results["queued"] == {"value": 15}
-    assert shown.state == {"count": 15}
+    tab.until(lambda shown: shown.state == {"count": 15})  # shown by React, a moment after the call is settled
     other.until(lambda shown: shown.state == {"count": 15})
     line.close()
 

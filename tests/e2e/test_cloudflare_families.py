@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from tests.client_matrix import shows
-from tests.e2e.cloudflare import Cloudflare, OpenChat, Shown, Tab, settled, whole
+from tests.e2e.cloudflare import Cloudflare, OpenChat, settled, whole
+from tests.e2e.parties import newest, open_party, say
+from tests.e2e.parties import texts as party_texts
 from tests.e2e.served import Served
 from tests.e2e.tab import words
 from tests.e2e.use_chat import React
@@ -23,30 +23,6 @@ def react7() -> Iterator[React]:
     react = React(7)
     yield react
     react.close()
-
-
-def party_texts(shown: Shown) -> list[tuple[str, str]]:
-    """What a page of durable-chat shows: names and contents."""
-    messages: dict[str, tuple[str, str]] = {}
-    for [data] in shown.told("message"):
-        frame: dict[str, Any] = json.loads(data)
-        if frame["type"] == "all":
-            messages = {item["id"]: (item["user"], item["content"]) for item in frame["messages"]}
-        else:
-            messages[frame["id"]] = (frame["user"], frame["content"])
-    return list(messages.values())
-
-
-def newest(shown: Shown) -> tuple[str, str]:
-    """The newest message of a page of durable-chat."""
-    return (party_texts(shown) or [("", "")])[-1]
-
-
-def open_party(cloudflare: Cloudflare, server: Served, room: str) -> Tab:
-    """A PartySocket, as durable-chat's page makes it."""
-    tab = cloudflare.open("party", server.url, "", room, party="chat")
-    tab.until(lambda shown: shown.told("message"))
-    return tab
 
 
 @shows("Cloudflare Agents", "families")
@@ -66,7 +42,7 @@ def test_three_families_in_one_room(
     agents.until(lambda shown: shown.ready and shown.answer == "You said: one")
     agents.do("say", text="two")
     agents.until(lambda shown: shown.ready and shown.answer == "You said: two")
-    party.do("raw", data=json.dumps({"type": "add", "id": "m3", "content": "three", "user": "Ada", "role": "user"}))
+    say(party, "m3", "three")
     agents.until(lambda shown: shown.ready and shown.answer == "You said: three")
     messages = settled(agents_server, room, agents)
     texts = ["".join(part.get("text", "") for part in message["parts"]) for message in messages]
@@ -97,20 +73,6 @@ def test_one_answer_on_all_screens(
     settled(agents_server, room, agents, late)
     assert agents.shown().answer == late.shown().answer == said
     party.until(lambda shown: newest(shown) == ("AI", said))
-
-
-@shows("PartySocket", "resume", "history")
-def test_a_party_over_cuts_and_reloads(cloudflare: Cloudflare, agents_server: Served) -> None:
-    """A page that comes back needs nothing but the first frame: the answer so far is in it."""
-    room = f"words-{cloudflare.sdk}-{id(cloudflare)}"
-    party = open_party(cloudflare, agents_server, room)
-    party.do("raw", data=json.dumps({"type": "add", "id": "m1", "content": "Count", "user": "Ada", "role": "user"}))
-    for count in (5, 20, 40):
-        party.until(lambda shown, count=count: f"word{count} " in newest(shown)[1])  # type: ignore[misc]
-        party.do("reconnect")
-    shown = party.until(lambda shown: newest(shown) == ("AI", words(80)))
-    assert party_texts(shown) == [("Ada", "Count"), ("AI", words(80))]
-    assert len([data for [data] in shown.told("message") if '"type":"all"' in data]) == 4
 
 
 @shows("PartySocket", "crash")

@@ -63,7 +63,7 @@ class CloudflareSurface:
         """A client has come."""
         self._chat.connect(connection)
 
-    def handle(self, connection: Connection, data: str | bytes) -> bool:
+    async def handle(self, connection: Connection, data: str | bytes) -> bool:
         """Do what a client's frame asks for. False: it is no frame of a chat."""
         command = parse_chat_frame(data)
         if command is None:

@@ -17,10 +17,15 @@ from ..wire.parties import (
     Update,
     add_frame,
     all_frame,
+    is_room_frame,
     parse_party_frame,
     update_frame,
 )
+from ..wire.plain_text import plain_text
+from ..wire.room import Wait
+from ..wire.room_parts import waits_of
 from .listener import RoomListener
+from .room_session import handle_frame
 from .transcript import StoredMessage
 from .turn import Outcome, Turn
 
@@ -61,11 +66,14 @@ class PartySurface(RoomListener):
         """A client has left."""
         self._members.pop(connection, None)
 
-    def handle(self, connection: Connection, data: str | bytes) -> bool:
+    async def handle(self, connection: Connection, data: str | bytes) -> bool:
         """Take a message in, or another version of one. False: the frame is none of the protocol's."""
         command = parse_party_frame(data)
         if command is None:
-            return False
+            ours = is_room_frame(data)
+            if ours:
+                await handle_frame(self._room, connection, data)
+            return ours
         user = connection.user or command.user or None
         message = user_message(command.id, command.content, user=user)
         try:
@@ -94,7 +102,7 @@ class PartySurface(RoomListener):
         """An answer begins."""
         self._send_all()
         if new:
-            self._send(add_frame(self._answer(turn.answer.id, "", growing=True)))
+            self._send(add_frame(_answer(turn.answer.id, GROWING)))
 
     def on_text(self, turn: Turn, text: str) -> None:
         """It has grown: told now or, when that was told just before, a little later."""
@@ -113,6 +121,10 @@ class PartySurface(RoomListener):
             self._timer = None
         self._send(update_frame(self._shown(turn.answer)))
 
+    def on_updated(self, stored: StoredMessage) -> None:
+        """What an answer waits for has changed."""
+        self._send(update_frame(self._shown(stored)))
+
     def on_removed(self, removed: list[StoredMessage]) -> None:
         """Messages are gone; there is no frame for that, so all are sent again, with what comes in their place."""
         if not self._all_due:
@@ -130,7 +142,7 @@ class PartySurface(RoomListener):
         self._timer = None
         if turn is self._room.running:
             self._sent_at = asyncio.get_running_loop().time()
-            self._send(update_frame(self._answer(turn.answer.id, turn.fold.text, growing=True)))
+            self._send(update_frame(_growing(turn)))
 
     def _send(self, frame: bytes) -> None:
         if self._members:
@@ -145,9 +157,15 @@ class PartySurface(RoomListener):
             return PartyMessage(stored.id, stored.message.text, stored.message.user or "", "user")
         turn = self._room.running
         if turn is not None and turn.answer.id == stored.id and stored.status == "streaming":
-            return self._answer(stored.id, turn.fold.text, growing=True)
-        # What failed before it said anything would be an empty bubble.
-        return self._answer(stored.id, stored.message.text or stored.error or "", growing=False)
+            return _growing(turn)
+        waits = waits_of(stored.message.parts) if stored.status == "waiting" else None
+        text = plain_text(stored.message.parts, waiting=waits is not None, error=stored.error)
+        return _answer(stored.id, text, waits)
 
-    def _answer(self, answer_id: str, text: str, *, growing: bool) -> PartyMessage:
-        return PartyMessage(answer_id, text + GROWING if growing else text, ASSISTANT, "assistant")
+
+def _growing(turn: Turn) -> PartyMessage:
+    return _answer(turn.answer.id, plain_text(turn.fold.message().parts) + GROWING)
+
+
+def _answer(answer_id: str, text: str, waits: list[Wait] | None = None) -> PartyMessage:
+    return PartyMessage(answer_id, text, ASSISTANT, "assistant", waits)

@@ -596,7 +596,7 @@ class ChatRoom(Agent):
         """A client's frame."""
         if connection.protocol in ("room", ""):
             await handle_frame(self, connection, data)
-        elif (surface := self.surfaces.of(connection)) is None or not surface.handle(connection, data):
+        elif (surface := self.surfaces.of(connection)) is None or not await surface.handle(connection, data):
             await super().handle_message(connection, data)
 
     async def handle_close(self, connection: Connection, code: int, reason: str) -> None:

@@ -18,7 +18,7 @@ class Surface(Protocol):
     def connect(self, connection: Connection) -> None:
         """A client has come."""
 
-    def handle(self, connection: Connection, data: str | bytes) -> bool:
+    async def handle(self, connection: Connection, data: str | bytes) -> bool:
         """Do what a client's frame asks for. False: it is none of the protocol's."""
 
     def gone(self, connection: Connection) -> None:

@@ -31,6 +31,7 @@ from ..client import (
     Waiting,
 )
 from ..errors import ConfigError, ModelError
+from ..wire.plain_text import part_note, wait_sentence
 from .demo import ROOM
 from .exits import Exit
 
@@ -38,9 +39,6 @@ SERVER = "http://127.0.0.1:8000"
 
 HISTORY_MESSAGES = 20
 """Messages shown on entering."""
-
-VALUE_CHARACTERS = 300
-"""How much of a tool's input or output is shown."""
 
 PROMPT = "› "
 DIM, BOLD, RED, PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[31m", "\x1b[0m"
@@ -105,7 +103,9 @@ async def _ask(url: str, user: str | None, text: str) -> int:
             answer = next((item for item in client.messages if item.id == answer_id), None)
             if answer is not None and answer.status == "waiting":
                 _write("\n")
-                raise ModelError(f"the answer waits: {_sentence(answer.waits[0])}" if answer.waits else "it waits")
+                raise ModelError(
+                    f"the answer waits: {wait_sentence(answer.waits[0])}" if answer.waits else "it waits"
+                )
             if answer is not None and answer.status != "streaming":
                 _write("\n")
                 if answer.status == "failed":
@@ -206,12 +206,6 @@ def _value(line: str) -> object:
         return line
 
 
-def _sentence(wait: Wait) -> str:
-    given = json.dumps(wait.input, ensure_ascii=False)
-    wanted = "needs an approval" if wait.kind == "approval" else "needs a result from its client"
-    return f"{wait.tool} {given} {wanted}"
-
-
 class _Screen:
     """Writes a room's events as lines. What is typed is on the screen already."""
 
@@ -289,21 +283,18 @@ class _Screen:
 
     def _part(self, part: dict[str, Any]) -> None:
         """Calls of tools and what came of them, one line each; where sources and files are."""
-        kind = part["type"]
+        note = part_note(part)
+        if note is None:
+            return
         if "toolCallId" in part:
-            line = _tool_line(part)
-            if line is not None and self._tools.get(part["toolCallId"]) != line:
-                self._tools[part["toolCallId"]] = line
-                self._note(line, RED if part["state"] == "output-error" else DIM)
-        elif kind == "source-url":
-            self._note(f"[{part.get('title') or 'source'}: {part['url']}]")
-        elif kind == "file":
-            url = part["url"] if not part["url"].startswith("data:") else part["mediaType"]
-            self._note(f"[file: {part.get('filename') or url}]")
+            if self._tools.get(part["toolCallId"]) == note:
+                return
+            self._tools[part["toolCallId"]] = note
+        self._note(note, RED if part.get("state") == "output-error" else DIM)
 
     def _waiting(self, message: Message) -> None:
         for wait in message.waits[:1]:
-            self._note(f"{_sentence(wait)}.", BOLD)
+            self._note(f"{wait_sentence(wait)}.", BOLD)
             _write("Allow it? [y/n] " if wait.kind == "approval" else "Its result: ")
 
     def _show_here(self, here: Here) -> None:
@@ -330,21 +321,3 @@ class _Screen:
 
     def _prompt(self) -> None:
         _write(PROMPT)
-
-
-def _tool_line(part: dict[str, Any]) -> str | None:
-    """What a terminal is told of a tool call; None while there is nothing to tell."""
-    name = part.get("toolName") or part["type"].removeprefix("tool-")
-    state = part.get("state")
-    if state == "output-available":
-        return f"[{name}: {_short(part.get('output'))}]"
-    if state == "output-error":
-        return f"[{name} failed: {part.get('errorText', '')}]"
-    if state == "output-denied":
-        return f"[{name}: refused]"
-    return f"[{name} {_short(part['input'])}]" if state == "input-available" else None
-
-
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= VALUE_CHARACTERS else text[: VALUE_CHARACTERS - 1] + "…"

@@ -9,6 +9,12 @@ change them, each frame with the whole of one message::
 
 Everyone gets every frame, its sender too. An answer begins with the content ``...``, is then all its text so far
 with ``...`` behind it, and at its end the bare text.
+
+Beyond the template's frames, which have no such thing: an answer that waits for somebody says for what, in a field
+that other pages pass over, and some frames of the room protocol are understood (room_commands.py has them)::
+
+    {"type":"update", ..., "waits":[{"id":"call-1","tool":"refund","kind":"approval","input":{"order":17}}]}
+    {"type":"approve", ...}   {"type":"result", ...}   {"type":"regenerate", ...}   {"type":"stop"}
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from .json_text import encode_json
+from .room import Wait
 
 PartyRole = Literal["user", "assistant"]
 
@@ -29,13 +36,18 @@ ASSISTANT = "AI"
 """The name under which answers are shown."""
 
 
-class PartyMessage(msgspec.Struct, frozen=True):
+ROOM_FRAMES = frozenset({"approve", "result", "regenerate", "stop"})
+"""Types of the room protocol's frames that these clients may send, too."""
+
+
+class PartyMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """A message as these clients know it; ``user`` is a name."""
 
     id: str
     content: str
     user: str
     role: PartyRole
+    waits: Sequence[Wait] | None = None
 
 
 class Add(PartyMessage, tag_field="type", tag="add", frozen=True):
@@ -57,12 +69,12 @@ def all_frame(messages: Sequence[PartyMessage]) -> bytes:
 
 def add_frame(message: PartyMessage) -> bytes:
     """A new message."""
-    return encode_json(Add(message.id, message.content, message.user, message.role))
+    return encode_json(Add(*msgspec.structs.astuple(message)))
 
 
 def update_frame(message: PartyMessage) -> bytes:
     """A message as it is now."""
-    return encode_json(Update(message.id, message.content, message.user, message.role))
+    return encode_json(Update(*msgspec.structs.astuple(message)))
 
 
 PartyCommand: TypeAlias = Add | Update
@@ -82,3 +94,20 @@ def parse_party_frame(data: str | bytes) -> PartyCommand | None:
     except (ValueError, RecursionError):
         return None
     return command if command.role == "user" and command.id else None
+
+
+class _Typed(msgspec.Struct):
+    type: str
+
+
+_types = msgspec.json.Decoder(_Typed)
+
+
+def is_room_frame(data: str | bytes) -> bool:
+    """Whether a client's frame is one of `ROOM_FRAMES`, by its type."""
+    if not isinstance(data, str):
+        return False
+    try:
+        return _types.decode(data).type in ROOM_FRAMES
+    except (ValueError, RecursionError):
+        return False
