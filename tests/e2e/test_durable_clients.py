@@ -201,7 +201,7 @@ def test_the_python_client_tails(server: Served, line: Line, path: str, live: An
         reader.wait_for(120)
         reader.leave()
         assert reader.numbers == list(range(120))
-        assert reader.breaks >= 3
+        assert reader.breaks >= (3 if live == "sse" else 1)  # a cut between two long-polls is none
 
 
 class PythonReader:

@@ -48,10 +48,16 @@ def acting(
 ) -> Iterator[None]:
     """``with``: what runs inside, and every task started there, is this agent's, for this connection, and so on."""
     token = _current.set(CurrentAgent(agent, connection, request, work))
+    thrown_away = False
     try:
         yield
+    except GeneratorExit:
+        # A coroutine that its loop left behind is closed in whatever context collects it; its own is gone.
+        thrown_away = True
+        raise
     finally:
-        _current.reset(token)
+        if not thrown_away:
+            _current.reset(token)
 
 
 HOOKS: dict[str, str] = {
