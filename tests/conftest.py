@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,8 +11,14 @@ import structlog
 from blockbuster import BlockBuster, BlockBusterFunction
 from hypothesis import HealthCheck, settings
 
-# How long an example takes says more about what else the machine does than about us.
-settings.register_profile("perdure", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes says more about what else the machine does than about us. Where no test may be left out
+# the examples are always the same: what new ones find is found by those who run the tests while they change things.
+settings.register_profile(
+    "perdure",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=os.environ.get("PERDURE_TEST_ALL") == "1",
+)
 settings.load_profile("perdure")
 
 MEANT_ON_THE_LOOP = {

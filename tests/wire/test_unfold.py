@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from tests.wire.chunk_sequences import MESSAGE_ID, chunk_sequences
 
 from perdure.wire.fold import MessageFold
@@ -20,6 +20,7 @@ from perdure.wire.ui_chunks import (
     TextStart,
     ToolApprovalRequest,
     ToolInputAvailable,
+    ToolInputStart,
     ToolOutputAvailable,
 )
 from perdure.wire.unfold import unfold
@@ -70,11 +71,29 @@ def test_a_message_is_told_by_few_chunks() -> None:
     ]
 
 
+def test_an_input_that_is_still_written_keeps_what_is_known_of_it() -> None:
+    """Its title, and what the provider said with it."""
+    part = {
+        "type": "tool-weather",
+        "toolCallId": "c1",
+        "state": "input-streaming",
+        "title": "Weather",
+        "callProviderMetadata": {"p": {"x": 1}},
+        "toolMetadata": {"y": 2},
+    }
+    chunks = unfold(ChatMessage(MESSAGE_ID, "assistant", [part]))
+    assert chunks[1:] == [
+        ToolInputStart("c1", "weather", title="Weather", provider_metadata={"p": {"x": 1}}, tool_metadata={"y": 2})
+    ]
+
+
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(chunks=chunk_sequences())
 def test_the_fold_of_the_unfold_is_the_message(chunks: list[Chunk]) -> None:
-    """Whatever was said, but for what has no chunk."""
+    """Whatever was said, but for what has no chunk; and where one id is two calls, nobody knows whose a result is."""
     message = _folded(chunks)
+    calls = [part["toolCallId"] for part in message.parts if "toolCallId" in part]
+    assume(len(set(calls)) == len(calls))
     again = _folded(unfold(message))
     assert [_plain(part) for part in again.parts] == [_plain(part) for part in message.parts]
     assert again.metadata == message.metadata

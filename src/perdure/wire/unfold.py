@@ -91,24 +91,42 @@ def _text(part: dict[str, Any], number: int) -> Iterator[Chunk]:
 
 
 def _tool(part: dict[str, Any]) -> Iterator[Chunk]:
-    call_id, state = part["toolCallId"], part.get("state")
+    call_id, state = part["toolCallId"], str(part.get("state"))
     dynamic = True if part["type"] == "dynamic-tool" else None
     name = str(part.get("toolName")) if dynamic else part["type"].removeprefix("tool-")
     shared: dict[str, Any] = {"provider_executed": part.get("providerExecuted"), "dynamic": dynamic}
+    described = {
+        "title": part.get("title"),
+        "provider_metadata": part.get("callProviderMetadata"),
+        "tool_metadata": part.get("toolMetadata"),
+    }
+    told = dict(_told(call_id, part, shared))
+    newest = told.pop(state, None)  # what the state says came last
+    begin: Chunk
     if state == "input-streaming" or "input" not in part:
-        yield ToolInputStart(call_id, name, title=part.get("title"), **shared)
-        if part.get("rawInput"):
-            yield ToolInputDelta(call_id, str(part["rawInput"]))
+        begin = ToolInputStart(call_id, name, input_encoding=part.get("inputEncoding"), **described, **shared)
     else:
-        metadata = part.get("callProviderMetadata")
-        title = part.get("title")
-        yield ToolInputAvailable(call_id, name, part["input"], title=title, provider_metadata=metadata, **shared)
-    approval = part.get("approval")
-    if isinstance(approval, dict) and isinstance(approval.get("id"), str):
-        yield ToolApprovalRequest(approval["id"], call_id)
-    if state == "output-available":
-        yield ToolOutputAvailable(call_id, part.get("output"), preliminary=part.get("preliminary"), **shared)
-    elif state == "output-error":
-        yield ToolOutputError(call_id, str(part.get("errorText", "")), **shared)
-    elif state == "output-denied":
-        yield ToolOutputDenied(call_id)
+        begin = ToolInputAvailable(call_id, name, part["input"], **described, **shared)
+    yield begin
+    if told and state in ("input-streaming", "input-available"):  # an input that was written once more
+        yield from (*told.values(), begin)
+        told = {}
+    if part.get("rawInput") and isinstance(begin, ToolInputStart):
+        yield ToolInputDelta(call_id, str(part["rawInput"]))
+    yield from told.values()
+    if newest is not None:
+        yield newest
+
+
+def _told(call_id: str, part: dict[str, Any], shared: dict[str, Any]) -> Iterator[tuple[str, Chunk]]:
+    """What came of the call, by the state that each of these leaves it in."""
+    approval_id = (part.get("approval") or {}).get("id")
+    if isinstance(approval_id, str):
+        yield "approval-requested", ToolApprovalRequest(approval_id, call_id)
+    if "output" in part or part.get("state") == "output-available":
+        preliminary = part.get("preliminary")
+        yield "output-available", ToolOutputAvailable(call_id, part.get("output"), preliminary=preliminary, **shared)
+    if "errorText" in part or part.get("state") == "output-error":
+        yield "output-error", ToolOutputError(call_id, str(part.get("errorText", "")), **shared)
+    if part.get("state") == "output-denied":
+        yield "output-denied", ToolOutputDenied(call_id)
