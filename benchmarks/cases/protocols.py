@@ -116,7 +116,9 @@ PROTOCOLS = (
     Protocol("Durable Streams", _events("/v1/stream/rooms/{room}/turns/{answer}?live=sse&offset=-1")),
     Protocol("TanStack AI", _events("/api/chat?offset=-1&runId={answer}@{room}")),
     Protocol("TanStack AI, session", _events("/api/chat/{room}/session?live=sse&offset=-1"), early=True),
+    Protocol("Helix style", _events("/api/chat/{room}")),
     Protocol("Cloudflare Agents", _socket("/agents/scripted-room/{room}", _probe), early=True),
+    Protocol("PartySocket", _socket("/parties/scripted-room/{room}"), early=True),
 )
 
 
@@ -152,7 +154,7 @@ async def _cost(server: Server, protocol: Protocol, clients: int, seconds: float
     elapsed = monotonic() - started
     cpu.stop()
     chunks = RATE * elapsed
-    # Plain clients get the accumulated text twenty times a second; all others every chunk.
+    # Plain clients and PartySockets get the accumulated text twenty times a second; all others every chunk.
     for reader, frames in zip(readers, before, strict=True):
         if reader.frames - frames < elapsed * 10:
             raise RuntimeError(f"{protocol.name}: a client got {reader.frames - frames} frames of {chunks:g} chunks")
