@@ -141,17 +141,17 @@ async def test_a_call_has_a_policy_of_its_own(tmp_path: Path) -> None:
 
 async def test_debounce_waits_for_the_last_message(tmp_path: Path) -> None:
     """The turn begins ``debounce_ms`` after it, and answers all of them."""
-    room = led("debounce", debounce_ms=150)
+    room = led("debounce", debounce_ms=400)
     lead(room, "a\n\nb\n\nc", "ABC", None)
     async with running(tmp_path, room) as runtime:
         loop = asyncio.get_running_loop()
         for text in "abc":
-            await say(runtime, room, text)
             said_at = loop.time()
+            await say(runtime, room, text)
             await asyncio.sleep(0.05)
         assert room.contexts == []
         await all_settled(runtime, room, 1)
-        assert loop.time() - said_at >= 0.14
+        assert loop.time() - said_at >= 0.4
         assert [turn.text for turn in room.contexts] == ["a\n\nb\n\nc"]
 
 

@@ -80,6 +80,28 @@ def test_transactions_nest(storage: Storage) -> None:
     assert storage.list() == {"outer": 1, "second": 1}
 
 
+def test_work_waits_for_the_outermost_transaction(storage: Storage) -> None:
+    """What belongs to writes is done when they stay, and not when they are undone."""
+    done: list[str] = []
+    storage.after_transaction(lambda: done.append("no transaction"))
+    assert done == ["no transaction"]
+    with storage.transaction():
+        storage.after_transaction(lambda: done.append("outer"))
+        with suppress(LookupError), storage.transaction():
+            storage.after_transaction(lambda: done.append("undone"))
+            raise LookupError
+        with storage.transaction():
+            storage.after_transaction(lambda: done.append("inner"))
+        assert done == ["no transaction"]
+    assert done == ["no transaction", "outer", "inner"]
+    with suppress(LookupError), storage.transaction():
+        storage.after_transaction(lambda: done.append("undone"))
+        raise LookupError
+    with storage.transaction():
+        pass
+    assert done == ["no transaction", "outer", "inner"]
+
+
 def test_a_stream_first_opened_inside_a_transaction_can_be_used_after_it_was_undone(node: Node) -> None:
     """Its handle goes back to where the stream is."""
     opened = node.open("one")

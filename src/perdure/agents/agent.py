@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, TypeVar
 
 from ..objects.connections import Connection
@@ -95,7 +95,8 @@ class Agent(DurableObject):
     def set_state(self, state: Any, *, source: Connection | None = None) -> None:
         """Replace the state. It is kept in one commit with what else the turn writes, and shown once that is durable.
 
-        ``source`` is the client that sets it (None: the agent).
+        ``source`` is the client that sets it (None: the agent). Inside of a `transaction` it is shown at the end of
+        that, or not at all.
 
         Raises:
             Forbidden: the client, or the one whose call or frame is handled, is read-only.
@@ -104,6 +105,9 @@ class Agent(DurableObject):
             Exception: what `validate_state_change` raised.
         """
         text = self.agent_state.set(state, source)
+        self.storage.after_transaction(partial(self._tell_state, text, source))
+
+    def _tell_state(self, text: str, source: Connection | None) -> None:
         for listener in tuple(self.state_listeners):
             listener.on_state(text.encode(), source)
         if type(self).on_state_changed is not Agent.on_state_changed:

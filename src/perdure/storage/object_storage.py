@@ -54,6 +54,7 @@ class Storage:
         self.stream_table = StreamTable(database, self._write, clock_ms)
         self._dirty = False
         self._depth = 0
+        self._after: list[Callable[[], None]] = []
         self._forget = False
         self._alarm_change: int | None = UNCHANGED
         self.broken: StorageError | None = None
@@ -117,6 +118,7 @@ class Storage:
             self.database.execute(f"SAVEPOINT {name}")
             mark = self.stream_table.mark()
             alarm = self._alarm_change
+            after = len(self._after)
             self._depth += 1
         try:
             yield
@@ -127,10 +129,25 @@ class Storage:
                 self.database.execute(f"RELEASE {name}")
                 self.stream_table.rewind(mark)
                 self._alarm_change = alarm
+                del self._after[after:]
             raise
         with self._guard():
             self._depth -= 1
             self.database.execute(f"RELEASE {name}")
+        if not self._depth:
+            held_back, self._after = self._after, []
+            for work in held_back:
+                work()
+
+    def after_transaction(self, work: Callable[[], None]) -> None:
+        """Do ``work`` when what was written until now cannot be undone by a `transaction` any more.
+
+        That is at the end of the outermost one, or now where none is open; never, where the writes are undone.
+        """
+        if self._depth:
+            self._after.append(work)
+        else:
+            work()
 
     async def sync(self) -> None:
         """Wait until everything written so far is durable. Use it before a side effect on the outside world.
