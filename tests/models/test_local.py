@@ -91,7 +91,7 @@ def test_it_stops_at_once() -> None:
         await anext(response)
         started = time.monotonic()
         await response.aclose()
-        assert time.monotonic() - started < 0.1
+        assert time.monotonic() - started < 0.5
         await anext(second := model.respond(FRANCE))
         assert time.monotonic() - started < 1.5
         await second.aclose()
