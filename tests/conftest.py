@@ -43,6 +43,12 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
 
 
+@pytest.fixture(autouse=True)
+def _patient_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests wait for a start that takes longer, as it does beside other tests."""
+    monkeypatch.setattr("perdure.server.asgi.START_WAIT_MS", 10_000)
+
+
 @pytest.fixture(scope="session")
 def blockbuster() -> BlockBuster:
     """The alarm, set up but not armed."""

@@ -201,8 +201,8 @@ def stored(server: Served, room: str) -> list[dict[str, Any]]:
 
 
 def whole(shown: Shown) -> bool:
-    """Whether the answer is there to its last word and settled."""
-    return shown.ready and shown.answer == words(80)
+    """Whether the answer is there to its last word, settled, and in its place (old clients put it there last)."""
+    return shown.ready and shown.texts[-1:] == [("assistant", words(80))]
 
 
 def settled(server: Served, room: str, *tabs: Tab) -> list[dict[str, Any]]:

@@ -45,7 +45,7 @@ def said(state: State) -> str:
 
 def test_use_chat_reads_an_applications_own_generator(durable: React, server: Served) -> None:
     """The route is named as the transport's ``api``; the answer comes word by word."""
-    tab = durable.open(f"{server.url}/generate?count=40&delay_ms=5", "any")
+    tab = durable.open(f"{server.url}/generate?count=40&delay_ms=50", "any")
     tab.do("send", text="Count")
     state = tab.until_ready()
     assert [(role, text.strip()) for role, text in state.texts] == [("user", "Count"), ("assistant", words(40))]

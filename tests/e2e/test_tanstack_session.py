@@ -128,7 +128,8 @@ def test_a_cut_line(node: Node, server: Served, line: Line) -> None:
     for tab in (asking, watching):
         state = until_texts(tab, *COUNTED)
         assert grew(state, words(80))
-        assert state["errors"] in (["terminated"], ["terminated", "terminated"])  # polls are begun anew by themselves
+        assert set(state["errors"]) <= {"terminated"}  # none, where a cut came between two polls
+        assert len(state["errors"]) <= 2
     assert stored(server, room) == list(COUNTED)
 
 

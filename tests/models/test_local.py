@@ -93,7 +93,7 @@ def test_it_stops_at_once() -> None:
         await response.aclose()
         assert time.monotonic() - started < 0.5
         await anext(second := model.respond(FRANCE))
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 5  # the story would take longer
         await second.aclose()
 
     _with_model(run, "smollm2?turns_at_once=1")

@@ -214,6 +214,8 @@ async def test_a_server_that_is_killed_again_and_again(tmp_path: Path) -> None:
                     paths = [f"events/{serial}" for serial in range(4 * number + 4)]
                     writers = [asyncio.create_task(_write(web, path, tails)) for path in paths]
                     await asyncio.sleep(chance.uniform(0.3, 0.6))
+                    if number == 2:
+                        await until(lambda: len(tails) == 12)
                     await server.end(signal.SIGKILL)
                     await asyncio.gather(*writers)
                 server.start()
