@@ -1,5 +1,5 @@
 # make demo          a chat page on http://127.0.0.1:8000 (HOST=, PORT=, DATA= change it)
-# make test          all checks and tests, in four processes (WORKERS= changes it; 0: one after the other)
+# make test          all checks and tests, in three processes (WORKERS= changes it; 0: one after the other)
 # make bench         the benchmarks' table
 # make crash         20,000 points of the crash simulator (POINTS=, SEED=)
 # make soak          kill -9 rounds of a whole server under load (ROUNDS=)
@@ -15,7 +15,7 @@ POINTS ?= 20000
 SEED ?= 1
 JOBS ?= 2
 ROUNDS ?= 20
-WORKERS ?= 4
+WORKERS ?= 3
 PYTHON ?= python3
 
 export PYTHON
